@@ -1,0 +1,41 @@
+# make demo: search the two example galleries with the shipped weights. make test, make lint: what the names say.
+# Everything goes into .venv; it is installed again only when pyproject.toml changes.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+RENDERED := examples/rendered/frames
+CCTV := examples/cctv/frames
+
+.PHONY: demo test lint clean
+
+demo: $(VENV)/.installed
+	rm -rf demo-results
+	$(BIN)/qeeps search --query $(RENDERED)/s0000_c2_t4.jpg --box 312,266,112,265 --gallery $(RENDERED) --out demo-results/rendered
+	$(BIN)/qeeps search --query $(CCTV)/vtest_0550.jpg --box 169,367,57,146 --gallery $(CCTV) --out demo-results/cctv
+	@echo
+	@echo "Look at the best matches beside the person searched for:"
+	@echo "  demo-results/rendered/contact_sheet.jpg   rendered frames of a bookstore and a street"
+	@echo "  demo-results/cctv/contact_sheet.jpg       a surveillance camera"
+	@echo "and at the frames with the matches drawn in, in annotated/ beside them; results.json holds the numbers."
+
+test: $(VENV)/.installed-test
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.installed-test
+	$(BIN)/ruff check .
+
+clean:
+	rm -rf $(VENV) demo-results build dist .pytest_cache .ruff_cache .hypothesis
+
+$(VENV)/.installed: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --editable .
+	touch $@
+
+$(VENV)/.installed-test: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --editable '.[test]'
+	touch $@ $(VENV)/.installed
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit("qeeps needs Python 3.11 or later; name one: make PYTHON=python3.12 ..." if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv $(VENV)

@@ -1,0 +1,146 @@
+"""The few dataclasses that travel between floors. Plain data: numpy and the standard library only.
+
+Boxes here are float `xyxy` pixels of the upright image (EXIF orientation applied); `x,y,w,h` exists only at the border
+(command line, JSON), converted by `boxes`.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+Box = tuple[float, float, float, float]
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """One decoded picture.
+
+    rgb: (H, W, 3) uint8, upright. digest: hex blake2b-128 of the file's bytes. note: what was unusual about the file
+    and is worth telling ("animated: first frame used"), else None.
+    """
+
+    rgb: np.ndarray
+    digest: str
+    note: str | None = None
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) in pixels."""
+        return self.rgb.shape[0], self.rgb.shape[1]
+
+
+@dataclass(frozen=True)
+class GalleryFrame:
+    """A gallery image that has not been decoded yet. name: the path relative to the gallery's root, as results show
+    it."""
+
+    path: Path
+    name: str
+
+
+@dataclass(frozen=True)
+class Query:
+    """The person to find. box: xyxy pixels of the upright query image; None: the whole image is the person's crop."""
+
+    image: Path
+    box: Box | None
+    digest: str = ""
+
+
+@dataclass(frozen=True)
+class Detections:
+    """People found in one frame.
+
+    boxes: (N, 4) float32 xyxy pixels of the upright original frame, 0 ≤ x1 < x2 ≤ W. person_scores: (N,) float32,
+    ClsNet's probability of a person. scores: (N,) float32, the match with the query (QSimNet's probability, or the
+    cosine where the variant has no QSimNet), descending; equal to person_scores where no query was given. embeddings:
+    (N, D) float32, L2-normalised.
+    """
+
+    boxes: np.ndarray
+    person_scores: np.ndarray
+    scores: np.ndarray
+    embeddings: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+
+@dataclass(frozen=True)
+class Match:
+    """One ranked answer. rank counts from 1; box is xyxy pixels of the upright frame."""
+
+    rank: int
+    frame: GalleryFrame
+    box: Box
+    score: float
+    person_score: float
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """An input that could not be used, and why."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """What a search found.
+
+    matches: all frames' matches in descending score (ties: frame name, then box). notes: unusual but harmless facts,
+    for the summary. parameters: everything that changes the result, as JSON types.
+    """
+
+    query: Query
+    matches: list[Match]
+    skipped: list[Skipped]
+    frames_searched: int
+    parameters: dict
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class LabelledFrame:
+    """A frame of a dataset with its people.
+
+    boxes: (N, 4) float32 xyxy pixels. person_ids: (N,) int64, -1 for a person of unknown identity; local to the set.
+    ignore: (N,) bool, true: count neither as person nor as background. camera, time: for protocols that need them.
+    """
+
+    path: Path
+    name: str
+    boxes: np.ndarray
+    person_ids: np.ndarray
+    ignore: np.ndarray
+    width: int = 0
+    height: int = 0
+    camera: str = ""
+    time: float | None = None
+
+
+@dataclass(frozen=True)
+class LabelledQuery:
+    """A benchmark's query.
+
+    gallery: names of the frames to search, in order (may repeat); the query's own is left out. truth: (position in the
+    gallery, box) of the person where the protocol itself lists them, as CUHK-SYSU's does; None: see the frames' labels.
+    """
+
+    name: str
+    path: Path
+    box: Box
+    person_id: int
+    gallery: tuple[str, ...]
+    truth: tuple[tuple[int, Box], ...] | None = None
+
+
+@dataclass(frozen=True)
+class LabelledCrop:
+    """One picture that is a person's crop, as re-identification sets have them."""
+
+    path: Path
+    person_id: int
+    camera: str
