@@ -1,0 +1,1 @@
+"""The metrics of person search and the protocols that run them. Numpy only."""
