@@ -1,0 +1,1 @@
+"""The network of QEEPS: torch, torchvision and the floors below, nothing else."""

@@ -1,0 +1,97 @@
+"""BaseNet: ResNet conv1–conv4 at stride 16, shared by query and gallery, with a QSSE block in every residual block."""
+
+import torch
+import torchvision
+from torch import Tensor, nn
+from torchvision.models.resnet import BasicBlock, Bottleneck
+
+from qeeps_cli.model.config import ModelConfig
+from qeeps_cli.model.qsse import QSSE, absorb_initial_excitation, squeeze
+
+STRIDE = 16
+
+
+class BaseNet(nn.Module):
+    """The Siamese trunk.
+
+    Names of the ResNet's parameters are torchvision's (`conv1`, `bn1`, `layer1` … `layer3`), so that its weights load
+    as they are. conv4 of the paper is `layer3`.
+    """
+
+    def __init__(self, config: ModelConfig):
+        super().__init__()
+        resnet = build_resnet(config)
+        self.conv1, self.bn1, self.relu, self.maxpool = resnet.conv1, resnet.bn1, resnet.relu, resnet.maxpool
+        self.layer1, self.layer2, self.layer3 = resnet.layer1, resnet.layer2, resnet.layer3
+        self.qsse = (
+            nn.ModuleList(QSSE(_last_norm(block).num_features, config.reduction) for block in self.blocks())
+            if config.has_qsse
+            else None
+        )
+
+    def blocks(self) -> list[nn.Module]:
+        """The residual blocks of conv2–conv4, in order."""
+        return [*self.layer1, *self.layer2, *self.layer3]
+
+    @property
+    def out_channels(self) -> int:
+        return _last_norm(self.layer3[-1]).num_features
+
+    def stem(self, images: Tensor) -> Tensor:
+        """conv1 to max-pool: what a query needs only once, whatever it is paired with."""
+        return self.maxpool(self.relu(self.bn1(self.conv1(images))))
+
+    def forward(self, gallery: Tensor, query_stem: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Feature maps of a batch of pairs.
+
+        gallery: (B, 3, H, W) normalised. query_stem: (B or 1, C, H/4, W/4), `stem` of query images of the same size;
+        None pairs each gallery image with itself. Returns (gallery map, query map), (B, C, H/16, W/16) each; without
+        QSSE the query map does not depend on the gallery and keeps the query's batch of B or 1.
+        """
+        x_gallery = self.stem(gallery)
+        x_query = query_stem
+        for index, block in enumerate(self.blocks()):
+            u_gallery = _residual(block, x_gallery)
+            u_query = None if x_query is None else _residual(block, x_query)
+            if self.qsse is not None:
+                z_gallery = squeeze(u_gallery)
+                z_query = z_gallery if u_query is None else squeeze(u_query).expand(len(z_gallery), -1)
+                s = self.qsse[index](z_query, z_gallery).to(u_gallery.dtype)
+                u_gallery = s * u_gallery
+                u_query = None if u_query is None else s * u_query
+            x_gallery = torch.relu(u_gallery + _shortcut(block, x_gallery))  # Eq. 2, then ResNet's ReLU
+            if u_query is not None:
+                x_query = torch.relu(u_query + _shortcut(block, x_query))
+        return x_gallery, x_gallery if x_query is None else x_query
+
+    def absorb_initial_excitation(self) -> None:
+        """To be called once, when a trunk trained without QSSE receives fresh QSSE blocks."""
+        for block in self.blocks():
+            absorb_initial_excitation(_last_norm(block))
+
+
+def build_resnet(config: ModelConfig) -> torchvision.models.ResNet:
+    """torchvision's ResNet of the config, with random weights; its layer4 becomes conv5 of the RoI head."""
+    resnet = getattr(torchvision.models, config.backbone)(weights=None)
+    if config.stride_in_1x1:
+        for layer in (resnet.layer2, resnet.layer3, resnet.layer4):
+            if isinstance(layer[0], Bottleneck):
+                layer[0].conv1.stride, layer[0].conv2.stride = (2, 2), (1, 1)
+    return resnet
+
+
+def _last_norm(block: nn.Module) -> nn.BatchNorm2d:
+    return block.bn3 if isinstance(block, Bottleneck) else block.bn2
+
+
+def _residual(block: BasicBlock | Bottleneck, x: Tensor) -> Tensor:
+    """The residual branch U of a torchvision block, without its shortcut and last ReLU."""
+    out = block.relu(block.bn1(block.conv1(x)))
+    out = block.bn2(block.conv2(out))
+    if isinstance(block, Bottleneck):
+        out = block.bn3(block.conv3(block.relu(out)))
+    return out
+
+
+def _shortcut(block: BasicBlock | Bottleneck, x: Tensor) -> Tensor:
+    return x if block.downsample is None else block.downsample(x)

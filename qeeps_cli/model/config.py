@@ -1,0 +1,97 @@
+"""The hyper-parameters of the network and of its inference, and the five variants of Table 1 of the paper."""
+
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from qeeps_cli.errors import UsageError
+
+BACKBONES = ("resnet18", "resnet34", "resnet50", "resnet101")
+
+# Table 1: which query-guided blocks each ablation has: (QSSE, QRPN, QSimNet).
+VARIANTS: dict[str, tuple[bool, bool, bool]] = {
+    "oim": (False, False, False),
+    "oim+qrpn": (False, True, False),
+    "oim+qsimnet": (False, False, True),
+    "oim+qrpn+qsimnet": (False, True, True),
+    "qeeps": (True, True, True),
+}
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Everything that shapes the network; stored with each checkpoint, and part of every cache key.
+
+    shorter_side, longest_side: frames are scaled so that the shorter side has this many pixels, unless the longer side
+    would then pass longest_side (§5.2; "‡" is 900 and 1500). crop_height: the height in pixels, after scaling, that the
+    person of a bare crop is brought to. stride_in_1x1: the ResNet-50/101 blocks have their stride in the first 1×1
+    convolution, as in the original Caffe and Keras ResNets, instead of in the 3×3.
+    """
+
+    backbone: str = "resnet50"
+    variant: str = "qeeps"
+    embedding_dim: int = 256
+    reduction: int = 16  # r of QSSE and QRPN (§4.1, §4.2)
+    pool_size: int = 14
+    anchor_scales: tuple[int, ...] = (2, 4, 8, 16, 32)  # × the stride of 16 pixels
+    anchor_ratios: tuple[float, ...] = (1.0, 2.0, 3.0)  # height / width
+    max_rpn_channels: int = 512
+    shorter_side: int = 600
+    longest_side: int = 1000
+    crop_height: int = 200
+    stride_in_1x1: bool = False
+
+    def __post_init__(self):
+        if self.backbone not in BACKBONES:
+            raise UsageError(f"the backbone must be one of {', '.join(BACKBONES)}, got {self.backbone!r}.")
+        if self.variant not in VARIANTS:
+            raise UsageError(f"the variant must be one of {', '.join(VARIANTS)}, got {self.variant!r}.")
+
+    @property
+    def has_qsse(self) -> bool:
+        return VARIANTS[self.variant][0]
+
+    @property
+    def has_qrpn(self) -> bool:
+        return VARIANTS[self.variant][1]
+
+    @property
+    def has_qsimnet(self) -> bool:
+        return VARIANTS[self.variant][2]
+
+    @property
+    def anchors_per_cell(self) -> int:
+        return len(self.anchor_scales) * len(self.anchor_ratios)
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "ModelConfig":
+        """Raises UsageError on a name that this version does not know."""
+        known = {f.name for f in fields(cls)}
+        unknown = sorted(set(values) - known)
+        if unknown:
+            raise UsageError(f"unknown model settings {', '.join(unknown)}; known are {', '.join(sorted(known))}.")
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+
+
+@dataclass(frozen=True)
+class InferenceParams:
+    """What a search may change without another network; all of it is part of every cache key.
+
+    proposals: how many survive NMS (§5.3: 300). min_objectness: proposals whose summed RPN and QRPN logits give a lower
+    probability are dropped before the RoI head. min_person_score: detections below it are dropped (§4.3: 10⁻²). nms:
+    IoU above which the lower-scored of two detections is dropped. second_pass: pool the embedding again on the box that
+    RegNet refined (deviation, docs/decisions.md).
+    """
+
+    proposals: int = 300
+    pre_nms: int = 2000
+    proposal_nms: float = 0.7
+    min_objectness: float = 0.0
+    min_person_score: float = 0.01
+    nms: float = 0.4
+    second_pass: bool = True
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)

@@ -1,0 +1,155 @@
+"""QEEPS assembled (Fig. 2): BaseNet → RPN + QRPN → ClsIdenNet → QSimNet. No arithmetic of its own."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torchvision.ops import boxes as box_ops
+
+from qeeps_cli.errors import NotANumberError
+from qeeps_cli.model.basenet import BaseNet
+from qeeps_cli.model.config import InferenceParams, ModelConfig
+from qeeps_cli.model.qsimnet import QSimNet
+from qeeps_cli.model.roi_head import ClsIdenNet
+from qeeps_cli.model.rpn import QRPN, RPN, Anchors, select_proposals
+
+
+class QueryInput(NamedTuple):
+    """A query at the network's door.
+
+    stem: (1 or B, C, H/4, W/4), `BaseNet.stem` of the query image. boxes: (1 or B, 4) float32 xyxy input pixels.
+    """
+
+    stem: Tensor
+    boxes: Tensor
+
+
+class Found(NamedTuple):
+    """People in one image: boxes (N, 4) xyxy input pixels, person_scores (N,), scores (N,) descending, embeddings (N,
+    D)."""
+
+    boxes: Tensor
+    person_scores: Tensor
+    scores: Tensor
+    embeddings: Tensor
+
+
+class QEEPS(nn.Module):
+    """The network of every variant; `config` says which blocks it has."""
+
+    def __init__(self, config: ModelConfig):
+        super().__init__()
+        self.config = config
+        self.basenet = BaseNet(config)
+        channels = self.basenet.out_channels
+        self.anchors = Anchors(config)
+        self.rpn = RPN(channels, config)
+        self.qrpn = QRPN(channels, config) if config.has_qrpn else None
+        self.roi_head = ClsIdenNet(config)
+        self.qsimnet = QSimNet(config.embedding_dim) if config.has_qsimnet else None
+        for parameter in [*self.basenet.conv1.parameters(), *self.basenet.bn1.parameters()]:
+            parameter.requires_grad_(False)
+
+    def train(self, mode: bool = True) -> "QEEPS":
+        """Training mode, in which the ResNet's BatchNorm statistics stay frozen (QSimNet's do not)."""
+        super().train(mode)
+        for module in self.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.eval()
+        return self
+
+    def encode_query(self, images: Tensor, boxes: Tensor) -> QueryInput:
+        """Query images (B, 3, H, W) with one box each, once; then pair them with any number of gallery batches."""
+        return QueryInput(self.basenet.stem(images), boxes)
+
+    def proposals(
+        self, images: Tensor, gallery_map: Tensor, query_map: Tensor, query: QueryInput | None, params: InferenceParams
+    ) -> list[Tensor]:
+        """Proposals of each image, (P_i, 4) xyxy; with a query and a QRPN, logits are the sum of both (§4.2)."""
+        logits, deltas = self.rpn(gallery_map)
+        if query is not None and self.qrpn is not None:
+            logits = logits + self.qrpn(gallery_map, query_map, query.boxes)
+        _require_numbers("the proposals", logits, deltas)
+        anchors = self.anchors(images, gallery_map)
+        size = tuple(images.shape[-2:])
+        return [select_proposals(logits[i], deltas[i], anchors, size, params)[0] for i in range(len(images))]
+
+    def query_embedding(self, query_map: Tensor, query: QueryInput) -> Tensor:
+        """Embeddings (1 or B, D) of the query people, pooled from the query stream."""
+        return self.embed_boxes(query_map, list(query.boxes.expand(len(query_map), -1).split(1)))
+
+    def embed_boxes(self, feature_map: Tensor, boxes: list[Tensor]) -> Tensor:
+        """Embeddings (R, D) of given boxes, (R_i, 4) xyxy input pixels per image."""
+        return self.roi_head.embed(self.roi_head.features(feature_map, boxes))
+
+    def similarity(self, query_embeddings: Tensor, embeddings: Tensor) -> Tensor:
+        """Scores (N,) of embeddings (N, D) against queries (N or 1, D): QSimNet's, or the cosine where there is
+        none."""
+        if self.qsimnet is None:
+            return (query_embeddings * embeddings).sum(dim=1)
+        return self.qsimnet.score(query_embeddings, embeddings)
+
+    @torch.no_grad()
+    def forward(self, images: Tensor, query: QueryInput | None, params: InferenceParams) -> list[Found]:
+        """Search a batch of gallery images of one size.
+
+        images: (B, 3, H, W) normalised. query: None finds people without a query: each image is paired with itself, RPN
+        alone proposes, and `scores` are the person scores. Returns one Found per image. Raises NotANumberError.
+        """
+        gallery_map, query_map = self.basenet(images, None if query is None else query.stem)
+        proposals = self.proposals(images, gallery_map, query_map, query, params)
+        query_embeddings = None
+        if query is not None:
+            query_embeddings = self.query_embedding(query_map, query).expand(len(images), -1)
+        output = self.roi_head(gallery_map, proposals)
+        _require_numbers("the people found", *output)
+        candidates = Found(
+            output.refined(torch.cat(proposals)), output.person_scores, output.person_scores, output.embeddings
+        )
+        found = []
+        for i, part in enumerate(_split(candidates, [len(p) for p in proposals])):
+            own_query = None if query_embeddings is None else query_embeddings[i : i + 1]
+            found.append(self._keep_people(part, own_query, tuple(images.shape[-2:]), params))
+        return self._second_pass(gallery_map, found, query_embeddings) if params.second_pass else found
+
+    def _keep_people(
+        self, candidates: Found, query_embedding: Tensor | None, size: tuple[int, int], params: InferenceParams
+    ) -> Found:
+        """Drop what ClsNet doubts, then NMS on the score for the query (§4.3), or on ClsNet's without one."""
+        boxes = box_ops.clip_boxes_to_image(candidates.boxes, size)
+        candidates = candidates._replace(boxes=boxes)
+        candidates = _pick(candidates, candidates.person_scores >= params.min_person_score)
+        candidates = _pick(candidates, box_ops.remove_small_boxes(candidates.boxes, 1.0))
+        if query_embedding is not None:
+            candidates = candidates._replace(scores=self.similarity(query_embedding, candidates.embeddings))
+        return _pick(candidates, box_ops.nms(candidates.boxes, candidates.scores, params.nms))
+
+    def _second_pass(self, gallery_map: Tensor, found: list[Found], query_embeddings: Tensor | None) -> list[Found]:
+        """Embeddings and scores again, pooled on the boxes that RegNet refined (deviation, docs/decisions.md)."""
+        counts = [len(f.boxes) for f in found]
+        if sum(counts) == 0:
+            return found
+        again = []
+        for i, embeddings in enumerate(self.embed_boxes(gallery_map, [f.boxes for f in found]).split(counts)):
+            one = found[i]._replace(embeddings=embeddings)
+            if query_embeddings is not None:
+                one = one._replace(scores=self.similarity(query_embeddings[i : i + 1], embeddings))
+            again.append(_pick(one, one.scores.argsort(descending=True, stable=True)))
+        return again
+
+
+def _require_numbers(what: str, *tensors: Tensor) -> None:
+    """Every threshold drops a NaN: without this, damaged weights would find nobody and say nothing."""
+    if not all(tensor.isfinite().all() for tensor in tensors):
+        raise NotANumberError(
+            f"the network gave {what} values that are not numbers. Expected finite ones: the weights may be damaged, "
+            "or the device miscalculates (try --device cpu)."
+        )
+
+
+def _pick(found: Found, index: Tensor) -> Found:
+    return Found(*(tensor[index] for tensor in found))
+
+
+def _split(found: Found, counts: list[int]) -> list[Found]:
+    return [Found(*parts) for parts in zip(*(tensor.split(counts) for tensor in found), strict=True)]

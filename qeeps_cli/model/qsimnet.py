@@ -1,0 +1,63 @@
+"""QSimNet: the learned, query-guided re-identification score (§4.3, Fig. 5)."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+SAME = 1  # index of "the same person" in the softmax
+
+# FC starts as a plain squared Euclidean distance (every dimension counts alike, nearer is likelier), not at random:
+# the first ranking is then the cosine's, and training only has to improve on it.
+INITIAL_WEIGHT = 0.05
+
+
+class QSimNet(nn.Module):
+    """(f_q − f_g)², BatchNorm, FC, softmax; the score is the probability of SAME."""
+
+    def __init__(self, embedding_dim: int):
+        super().__init__()
+        self.norm = nn.BatchNorm1d(embedding_dim)
+        self.fc = nn.Linear(embedding_dim, 2)
+        with torch.no_grad():
+            self.fc.weight[1 - SAME].fill_(INITIAL_WEIGHT)
+            self.fc.weight[SAME].fill_(-INITIAL_WEIGHT)
+            self.fc.bias.zero_()
+
+    def forward(self, query: Tensor, gallery: Tensor) -> Tensor:
+        """Embeddings (N, D) of query and gallery, broadcast against each other, to logits (N, 2).
+
+        In float32 also under autocast: rounded to bfloat16, neighbours of a ranking would tie.
+        """
+        with torch.autocast(query.device.type, enabled=False):
+            return self.fc(self.norm((query.float() - gallery.float()).square()))
+
+    def score(self, query: Tensor, gallery: Tensor) -> Tensor:
+        """(N,) probability that each pair shows the same person."""
+        return self(query, gallery).softmax(dim=1)[:, SAME]
+
+    @torch.no_grad()
+    def closed_form(self) -> "ClosedForm":
+        """The same score as an affine form in (f_q − f_g)², valid with BatchNorm's running statistics."""
+        scale = self.norm.weight.double() * (self.norm.running_var.double() + self.norm.eps).rsqrt()
+        shift = self.norm.bias.double() - self.norm.running_mean.double() * scale
+        difference = (self.fc.weight[SAME] - self.fc.weight[1 - SAME]).double()
+        bias = (self.fc.bias[SAME] - self.fc.bias[1 - SAME]).double()
+        return ClosedForm((difference * scale).float(), float(difference @ shift + bias))
+
+
+class ClosedForm(NamedTuple):
+    """logit(q, g) = Σ w_d (q_d − g_d)² + b, expanded so that a gallery of M embeddings costs one matrix product."""
+
+    weight: Tensor
+    bias: float
+
+    def logits(self, queries: Tensor, gallery: Tensor) -> Tensor:
+        """Embeddings (Q, D) and (M, D) float32 to logits (Q, M); their sigmoid is QSimNet's score.
+
+        Σ w (q − g)² = ⟨w, q∘q⟩ + ⟨−2 w∘q, g⟩ + ⟨w, g∘g⟩.
+        """
+        weight = self.weight.to(queries.device)
+        of_query = queries.square() @ weight
+        of_gallery = gallery.square() @ weight
+        return (queries * (-2 * weight)) @ gallery.T + of_query[:, None] + of_gallery[None, :] + self.bias
