@@ -1,0 +1,1 @@
+"""Results as files and pictures; decides nothing about them."""

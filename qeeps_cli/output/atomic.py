@@ -1,0 +1,87 @@
+"""Files that are either wholly written or not there: every file of the output floor goes through `atomic_file`."""
+
+import os
+import secrets
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from qeeps_cli.errors import OutputError
+
+
+@contextmanager
+def reporting(path: str | os.PathLike) -> Iterator[None]:
+    """Turns an OSError into an OutputError that names `path` and the system's reason.
+
+    A BrokenPipeError passes: a reader that went away is no fault of the output (exit 141).
+    """
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OutputError(
+            f"cannot write {path}: {error.strerror or error}. "
+            "Free some space, check the permissions, or name another place."
+        ) from error
+
+
+@contextmanager
+def atomic_file(path: str | os.PathLike) -> Iterator[BinaryIO]:
+    """Opens `path` for binary writing; it takes its name only when the block ends without an exception.
+
+    The bytes go to a temporary file in the same folder, which is fsynced and renamed. Whatever interrupts the block
+    leaves an existing `path` as it was, and only a kill leaves the temporary file (`.qeeps-….tmp`) behind. A link keeps
+    pointing where it points. A device or a pipe is written directly: it cannot be replaced.
+    Raises OutputError with the path and the system's reason.
+    """
+    target = Path(os.path.realpath(path))
+    with reporting(path):
+        mode = _mode(target)
+        if mode is not None and not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+            with open(target, "wb") as stream:
+                yield stream
+            return
+        temporary, descriptor = _create_beside(target)
+        try:
+            with open(descriptor, "wb") as stream:
+                if mode is not None:
+                    os.chmod(temporary, stat.S_IMODE(mode))
+                yield stream
+                stream.flush()
+                os.fsync(stream.fileno())
+            os.replace(temporary, target)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+
+
+def write_file(path: str | os.PathLike, data: bytes) -> None:
+    """Writes `data` to `path` as `atomic_file` does."""
+    with atomic_file(path) as stream:
+        stream.write(data)
+
+
+def write_stream(stream: BinaryIO, data: bytes, name: str = "standard output") -> None:
+    """Writes and flushes; raises OutputError (full device) or BrokenPipeError (the reader left)."""
+    with reporting(name):
+        stream.write(data)
+        stream.flush()
+
+
+def _mode(path: Path) -> int | None:
+    """The file's type and permissions; None where there is none."""
+    try:
+        return path.stat().st_mode
+    except FileNotFoundError:
+        return None
+
+
+def _create_beside(target: Path) -> tuple[Path, int]:
+    """A new file in the target's folder: its path and descriptor."""
+    # Not tempfile.mkstemp: that makes files which only their owner can read, whatever the umask says.
+    temporary = target.with_name(f".qeeps-{secrets.token_hex(8)}.tmp")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
+    return temporary, descriptor

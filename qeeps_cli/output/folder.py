@@ -1,0 +1,209 @@
+"""`--out DIR`: one search as a folder that can be looked through.
+
+- `results.json`: everything, schema qeeps.search/1
+- `contact_sheet.jpg`: the query beside its best matches
+- `query.jpg`: the query picture with its box
+- `annotated/`: each gallery picture that has matches, named by its best rank
+- `.qeeps-output`: marks the folder as ours and lists the files above
+"""
+
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from qeeps_cli.errors import ImageError, OutputError
+from qeeps_cli.gallery import OUTPUT_MARKER
+from qeeps_cli.images import MAX_PIXELS, read_image
+from qeeps_cli.output import json_writer
+from qeeps_cli.output.annotate import annotate_frame, annotate_query, shown_matches
+from qeeps_cli.output.atomic import reporting, write_file
+from qeeps_cli.output.contact_sheet import contact_sheet, match_tile, query_tile
+from qeeps_cli.output.drawing import jpeg
+from qeeps_cli.output.names import annotated_name
+from qeeps_cli.types import Decoded, Match, SearchResult
+
+RESULTS, CONTACT_SHEET, QUERY, ANNOTATED = "results.json", "contact_sheet.jpg", "query.jpg", "annotated"
+
+
+@dataclass(frozen=True)
+class Written:
+    """What a folder got. annotated: by rank. notes: pictures that could not be drawn, and why."""
+
+    results: Path
+    contact_sheet: Path
+    annotated: list[Path] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def check_folder(out: Path, overwrite: bool = False) -> None:
+    """Raises OutputError unless `write_folder` can use `out`; creates nothing. For use before the model is loaded.
+
+    Good are a folder that does not exist yet, an empty one, and one that an earlier search wrote; any other only with
+    `overwrite`.
+    """
+    out = Path(out)
+    with reporting(out):
+        if out.exists() and not out.is_dir():
+            raise OutputError(f"--out expects a folder, but {out} is a file. Name another place.")
+        if out.exists() and not overwrite:
+            names = os.listdir(out)
+            if names and OUTPUT_MARKER not in names:
+                raise OutputError(
+                    f"--out expects a new or empty folder, or one of an earlier search, but {out} holds other files. "
+                    "Use --overwrite or another folder."
+                )
+        folder = next(place for place in (out, *out.absolute().parents) if place.exists())
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+
+
+def write_folder(
+    out: Path,
+    result: SearchResult,
+    weights: Mapping[str, str],
+    mode: str,
+    *,
+    annotate: bool = True,
+    top: int = 50,
+    min_score: float = 0.0,
+    sheet_top: int = 15,
+    max_pixels: int = MAX_PIXELS,
+) -> Written:
+    """Writes the layout above into `out`, which `check_folder` has accepted; each file whole or not at all.
+
+    Pictures show the matches of ranks 1 to `top` that score at least `min_score`, the contact sheet the first
+    `sheet_top` of them; results.json holds all. annotate=False leaves annotated/ out. Of files already there, those
+    that an earlier search wrote are replaced or removed and no others. A picture that cannot be read again is a note.
+    weights, mode: as in `search_document`. Raises OutputError, and NotANumberError before anything is written.
+    """
+    document = json_writer.dump(json_writer.search_document(result, weights, mode))
+    shown = shown_matches(result, top, min_score)
+    names = _picture_names(shown) if annotate else {}
+    folder = _Folder(Path(out))
+    folder.begin({RESULTS, CONTACT_SHEET, QUERY, *names.values()})
+    folder.write(RESULTS, document)
+
+    notes: list[str] = []
+    query, query_cell = result.query, None
+    picture = _read(query.image, "the query picture", max_pixels, notes)
+    if picture is not None:
+        folder.write(QUERY, jpeg(annotate_query(picture.rgb, query.box)))
+        query_cell = query_tile(picture.rgb, query.box, query.image.name)
+    tiles = []
+    on_sheet = shown[:sheet_top]
+    for path, matches in _by_frame(shown if annotate else on_sheet).items():
+        frame = _read(path, matches[0].frame.name, max_pixels, notes)
+        if frame is None:
+            continue
+        if annotate:
+            folder.write(names[path], jpeg(annotate_frame(frame.rgb, matches, shown[0].score)))
+        tiles += [
+            match_tile(frame.rgb, match.box, match.rank, match.score, match.frame.name)
+            for match in matches
+            if match in on_sheet
+        ]
+    tiles.sort(key=lambda tile: tile.rank)
+    summary = _summary(result, weights, mode, len(tiles))
+    folder.write(CONTACT_SHEET, jpeg(contact_sheet(query_cell, tiles, summary, _message(result, min_score))))
+    folder.finish()
+    annotated = [folder.out / name for name in names.values() if name in folder.written]
+    return Written(folder.out / RESULTS, folder.out / CONTACT_SHEET, annotated, notes)
+
+
+class _Folder:
+    """The files of one result, and the marker file that lists them.
+
+    The list lets a later search replace and remove what is ours, and nothing else.
+    """
+
+    def __init__(self, out: Path):
+        self.out = out
+        self.listed: set[str] = set()
+        self.written: set[str] = set()
+
+    def begin(self, planned: set[str]) -> None:
+        """Marks the folder before anything else: whatever interrupts us, its files are known as ours."""
+        with reporting(self.out):
+            self.out.mkdir(parents=True, exist_ok=True)
+            self.listed = self._listed()
+        self._mark(self.listed | planned)
+
+    def write(self, name: str, data: bytes) -> None:
+        path = self.out / name
+        if path.parent != self.out and not path.parent.exists():
+            with reporting(path.parent):
+                path.parent.mkdir()
+            write_file(path.parent / OUTPUT_MARKER, b"")  # for a gallery that starts inside our folder
+        write_file(path, data)
+        self.written.add(name)
+
+    def finish(self) -> None:
+        """Removes what an earlier search wrote and this one did not."""
+        with reporting(self.out):
+            for name in self.listed - self.written:
+                (self.out / name).unlink(missing_ok=True)
+        self._mark(self.written)
+
+    def _listed(self) -> set[str]:
+        marker = self.out / OUTPUT_MARKER
+        lines = marker.read_text("ascii", "replace").splitlines() if marker.is_file() else []
+        # Only names that we could have written: the marker is a plain text file, and what it lists may be removed.
+        return {line for line in lines if line in (RESULTS, CONTACT_SHEET, QUERY) or _is_picture_name(line)}
+
+    def _mark(self, names: set[str]) -> None:
+        write_file(self.out / OUTPUT_MARKER, "".join(f"{name}\n" for name in sorted(names)).encode("ascii"))
+
+
+def _picture_names(shown: list[Match]) -> dict[Path, str]:
+    """The annotated picture of each frame, relative to the folder."""
+    digits = max(3, len(str(shown[-1].rank))) if shown else 3
+    return {
+        path: f"{ANNOTATED}/{annotated_name(matches[0].rank, matches[0].frame.name, digits)}"
+        for path, matches in _by_frame(shown).items()
+    }
+
+
+def _is_picture_name(name: str) -> bool:
+    folder, _, file = name.partition("/")
+    return folder == ANNOTATED and file.endswith(".jpg") and "/" not in file and os.sep not in file
+
+
+def _by_frame(matches: list[Match]) -> dict[Path, list[Match]]:
+    """The matches of each frame, and the frames, in the order of ranks."""
+    frames: dict[Path, list[Match]] = {}
+    for match in matches:
+        frames.setdefault(match.frame.path, []).append(match)
+    return frames
+
+
+def _read(path: Path, name: str, max_pixels: int, notes: list[str]) -> Decoded | None:
+    try:
+        return read_image(path, max_pixels)
+    except ImageError as error:
+        notes.append(f"{name} was not drawn: {error.reason}")
+        return None
+
+
+def _summary(result: SearchResult, weights: Mapping[str, str], mode: str, drawn: int) -> list[str]:
+    lines = [f"{_count(result.frames_searched, 'frame')} searched"]
+    if drawn:
+        lines.append(f"{_count(len(result.matches), 'match', 'matches')}, {drawn} shown")
+    if result.skipped:
+        lines.append(f"{_count(len(result.skipped), 'input')} skipped")
+    return [*lines, f"mode {mode}", f"weights {weights['name']}"]
+
+
+def _message(result: SearchResult, min_score: float) -> str:
+    """What the contact sheet says where it has no match to show."""
+    if not result.matches:
+        return f"no matches in {_count(result.frames_searched, 'frame')}"
+    best = result.matches[0].score
+    if best >= min_score:
+        return "no matches shown"  # none was asked for, or none of their pictures could be read again
+    return f"no match scores {min_score:.2f} or more; the best scores {best:.2f}"
+
+
+def _count(number: int, singular: str, plural: str = "") -> str:
+    return f"{number} {singular if number == 1 else plural or singular + 's'}"
