@@ -29,6 +29,7 @@ FLOORS = {
     "training": 6,
     "cli": 7,
     "__init__": 8,  # the Python API: the package's own names, gathered from all floors
+    "__main__": 8,  # python -m qeeps_cli
 }
 GROUND = 0  # the modules of the ground floor are small enough to know each other
 
@@ -50,7 +51,7 @@ LIBRARIES = {
 MODEL_LIBRARIES = {"torch", "torchvision", "numpy"}
 
 # Units whose modules can be imported without torch; the commands load it when they run.
-TORCH_FREE = {"errors", "types", "boxes", "images", "gallery", "datasets", "output", "cli"}
+TORCH_FREE = {"errors", "types", "boxes", "images", "gallery", "datasets", "output", "cli", "__init__"}
 TORCH_FREE_MODULES = {"qeeps_cli.evaluation.metrics", "qeeps_cli.evaluation.detection"}
 
 
