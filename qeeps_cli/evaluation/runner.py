@@ -61,7 +61,8 @@ def run_benchmark(
         return _run_exact(engine, frames, keep, progress)
     if method == "qeeps" and engine.model.qsimnet is None:
         raise UsageError(
-            f"the variant {engine.model.config.variant} has no QSimNet to score cached detections with; use --method oim."
+            f"the variant {engine.model.config.variant} has no QSimNet to score cached detections with; "
+            "use --method oim."
         )
     return _run_cached(engine, frames, method, det_thresh, keep, progress)
 

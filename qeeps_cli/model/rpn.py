@@ -69,7 +69,7 @@ class Anchors(nn.Module):
 
     def forward(self, images: Tensor, feature_map: Tensor) -> Tensor:
         """(H·W·A, 4) float32 xyxy pixels of the network's input; the same for every image of the batch."""
-        # Not generator.forward: it takes the stride to be image size // map size, which is 15 for an image of 562 pixels.
+        # Not generator.forward: it takes image size // map size for the stride, which is 15 for 562 pixels.
         self.generator.set_cell_anchors(torch.float32, images.device)
         return self.generator.grid_anchors([feature_map.shape[-2:]], [(STRIDE, STRIDE)])[0]
 

@@ -1,0 +1,207 @@
+"""The training recipe: a small TOML file. Everything that decides the result is in it; nothing else is.
+
+See docs/training.md for a commented example; every key has the default below.
+"""
+
+import tomllib
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, get_args, get_origin
+
+from qeeps_cli.errors import UsageError
+from qeeps_cli.model.config import ModelConfig
+
+STAGES = ("embed", "oim", "qeeps")
+USES = ("frames", "crops", "both")
+OPTIMIZERS = ("adamw", "sgd")
+
+# The seven terms of Eq. 3, then the auxiliary ones of docs/decisions.md, which are off unless a recipe asks for them.
+PAPER_LOSSES = ("cls", "reg", "rpn_cls", "rpn_reg", "oim", "qrpn", "sim")
+AUXILIARY_LOSSES = ("contrastive", "teacher", "sim_crops")
+
+
+@dataclass(frozen=True)
+class DataSource:
+    """One set of the mix.
+
+    kind: a reader of qeeps_cli.datasets, or "crops". weight: its share of the sampled frames or crops. holdout: this
+    many identities (the last ones) are kept out of training, for choosing. teacher: the teacher sets targets for this
+    set's people. use: "frames", "crops" (people cut from the frames) or "both": what is drawn from a set of frames.
+    """
+
+    kind: str
+    root: Path
+    weight: float = 1.0
+    holdout: int = 0
+    teacher: bool = False
+    use: str = "both"
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class StageConfig:
+    """One stage. lr decays by a cosine to lr · final_lr after a linear warm-up; new heads train at lr · head_lr.
+
+    images: frames a step ("oim") or pairs a step ("qeeps"). identities × crops_each: crops a step. size: (height,
+    width) of training views. absent, self_pairs: shares of pairs without the person, and of steps in which both images
+    are paired with themselves (the cached search). rois: RoIs sampled in an image.
+    """
+
+    steps: int = 1000
+    lr: float = 1e-4
+    head_lr: float = 5.0
+    final_lr: float = 0.02
+    warmup: int = 100
+    weight_decay: float = 1e-4
+    optimizer: str = "adamw"
+    clip_norm: float = 10.0
+    images: int = 2
+    size: tuple[int, int] = (384, 640)
+    identities: int = 8
+    crops_each: int = 3
+    canvas: tuple[int, int] = (192, 96)
+    rois: int = 32
+    absent: float = 0.25
+    self_pairs: float = 0.3
+    oim_scale: float = 10.0
+    contrastive_scale: float = 16.0
+    losses: dict[str, float] = field(default_factory=dict)
+
+    def weight_of(self, loss: str) -> float:
+        """λ of a loss: 1 for the paper's terms and 0 for auxiliary ones, unless the recipe says otherwise."""
+        return self.losses.get(loss, 1.0 if loss in PAPER_LOSSES else 0.0)
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """A whole recipe. init: safetensors with torchvision's ResNet names, or a qeeps checkpoint."""
+
+    model: ModelConfig
+    data: tuple[DataSource, ...]
+    stages: dict[str, StageConfig]
+    init: Path | None = None
+    teacher: Path | None = None
+    validation: DataSource | None = None
+    validate_every: int = 0
+    validation_queries: int = 0
+    validation_frames: int = 0
+    seed: int = 1
+    save_minutes: float = 3.0
+    card: dict[str, Any] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON types, for the checkpoint's card; without the paths, which mean nothing elsewhere."""
+        values = asdict(self)
+        for source in [*values["data"], values["validation"] or {}]:
+            if "root" in source:
+                source["root"] = Path(source["root"]).name
+        values["init"] = self.init.name if self.init else None
+        values["teacher"] = self.teacher.name if self.teacher else None
+        return values
+
+
+def read_recipe(path: Path, data_root: Path | None = None) -> TrainConfig:
+    """A recipe from TOML. Relative paths in it are relative to data_root, or to the recipe's folder.
+
+    Raises UsageError with the key for anything unknown or of the wrong type.
+    """
+    try:
+        values = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"cannot read the recipe {path}: {error.strerror}.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} is not a TOML file: {error}.") from error
+    base = Path(data_root) if data_root else Path(path).parent
+    try:
+        return _parse(values, base)
+    except (UsageError, TypeError, ValueError) as error:
+        raise UsageError(f"{path}: {error}") from error
+
+
+def _parse(values: dict[str, Any], base: Path) -> TrainConfig:
+    stages = values.pop("stages", {})
+    unknown = sorted(set(stages) - set(STAGES))
+    if unknown or not stages:
+        raise UsageError(f"expected tables [stages.NAME] with a name of {', '.join(STAGES)}, got {sorted(stages)}.")
+    parsed = {
+        "model": ModelConfig.from_dict(values.pop("model", {})),
+        "data": tuple(_source(source, base) for source in values.pop("data", [])),
+        "stages": {name: _stage(stages[name]) for name in STAGES if name in stages},
+    }
+    if not parsed["data"]:
+        raise UsageError("expected at least one [[data]] table with kind and root.")
+    if "validation" in values:
+        parsed["validation"] = _source(values.pop("validation"), base)
+    for key in ("init", "teacher"):
+        if key in values:
+            parsed[key] = base / values.pop(key)
+    _refuse_unknown(TrainConfig, values, "")
+    _check_types(TrainConfig, values, "")
+    return TrainConfig(**parsed, **values)
+
+
+def _source(values: dict[str, Any], base: Path) -> DataSource:
+    own = {f.name for f in fields(DataSource)}
+    missing = [key for key in ("kind", "root") if key not in values]
+    if missing:
+        raise UsageError(f"a [[data]] table lacks {' and '.join(missing)}: {values}.")
+    _check_types(DataSource, values, "data.")
+    _require_one_of(values.get("use", "both"), USES, "data.use")
+    options = {key: value for key, value in values.items() if key not in own}
+    return DataSource(
+        **{k: v for k, v in values.items() if k in own} | {"root": base / values["root"], "options": options}
+    )
+
+
+def _stage(values: dict[str, Any]) -> StageConfig:
+    _refuse_unknown(StageConfig, values, "stages.")
+    _check_types(StageConfig, values, "stages.")
+    _require_one_of(values.get("optimizer", "adamw"), OPTIMIZERS, "stages.optimizer")
+    unknown = sorted(set(values.get("losses", {})) - set(PAPER_LOSSES) - set(AUXILIARY_LOSSES))
+    if unknown:
+        raise UsageError(f"unknown losses {unknown}; known are {', '.join(PAPER_LOSSES + AUXILIARY_LOSSES)}.")
+    return StageConfig(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+
+
+def _refuse_unknown(cls: type, values: dict[str, Any], where: str) -> None:
+    known = {f.name for f in fields(cls)}
+    unknown = sorted(set(values) - known)
+    if unknown:
+        raise UsageError(f"unknown key {where}{unknown[0]}; known are {', '.join(sorted(known))}.")
+
+
+def _require_one_of(value: Any, allowed: tuple[str, ...], key: str) -> None:
+    if value not in allowed:
+        raise UsageError(f"{key} must be one of {', '.join(allowed)}, got {value!r}.")
+
+
+_NAMES = {
+    int: "an integer",
+    float: "a number",
+    str: "a text",
+    bool: "true or false",
+    Path: "a path",
+    tuple: "a list of two integers",
+    dict: "a table",
+}
+
+
+def _check_types(cls: type, values: dict[str, Any], where: str) -> None:
+    for f in fields(cls):
+        if f.name in values and not _has_type(values[f.name], f.type):
+            expected = _NAMES[get_origin(f.type) or f.type]
+            raise UsageError(f"expected {where}{f.name} to be {expected}, got {values[f.name]!r}.")
+
+
+def _has_type(value: Any, kind: Any) -> bool:
+    """Whether a value out of TOML can stand for a field annotated with kind."""
+    if kind is Any:
+        return True
+    if get_origin(kind) is tuple:
+        parts = get_args(kind)
+        return isinstance(value, list) and len(value) == len(parts) and all(map(_has_type, value, parts))
+    if get_origin(kind) is dict:
+        return isinstance(value, dict) and all(_has_type(v, get_args(kind)[1]) for v in value.values())
+    if kind in (int, float):  # to Python, a bool is an int too
+        return isinstance(value, int if kind is int else (int, float)) and not isinstance(value, bool)
+    return isinstance(value, str if kind is Path else kind)

@@ -1,0 +1,122 @@
+"""The detector's and the identification's terms of Eq. 3 on gallery images, shared by the stages `oim` and `qeeps`."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from qeeps_cli.model.box_coding import ROI_CODER, RPN_CODER, encode
+from qeeps_cli.model.config import InferenceParams
+from qeeps_cli.model.qeeps import QEEPS
+from qeeps_cli.model.roi_head import PERSON, RoIOutput
+from qeeps_cli.model.rpn import select_proposals
+from qeeps_cli.training.assign import roi_labels, rpn_labels, sample
+
+RPN_SAMPLES = 256  # an image, half of them positive where there are enough
+ROI_POSITIVES = 0.5
+TRAINING_PROPOSALS = InferenceParams(proposals=300, pre_nms=1000)
+
+
+@dataclass(frozen=True)
+class People:
+    """Labels of one gallery view, tensors on the model's device. boxes (P, 4) and jittered (J, 4) xyxy, labels (P,)."""
+
+    boxes: Tensor
+    labels: Tensor
+    ignored: Tensor
+    jittered: Tensor
+    targets: Tensor  # (P, D) of the teacher, NaN where there is none
+
+
+@dataclass(frozen=True)
+class SampledRoIs:
+    """RoIs of a batch, concatenated: image (R,), boxes (R, 4), labels (R,) 0 or 1, person (R,) index in that image."""
+
+    image: Tensor
+    boxes: Tensor
+    labels: Tensor
+    person: Tensor
+
+    def per_image(self, count: int) -> list[Tensor]:
+        return [self.boxes[self.image == i] for i in range(count)]
+
+
+def rpn_losses(logits: Tensor, deltas: Tensor, anchors: Tensor, people: list[People]) -> dict[str, Tensor]:
+    """L_rpn_o and L_rpn_r over RPN_SAMPLES anchors an image. logits (B, N), deltas (B, N, 4), anchors (N, 4)."""
+    cls, reg, count = 0.0, 0.0, 0
+    for i, persons in enumerate(people):
+        labels, matched = rpn_labels(anchors, persons.boxes, persons.ignored)
+        index = sample(labels, RPN_SAMPLES, 0.5)
+        positive = index[labels[index] == 1]
+        cls = cls + F.binary_cross_entropy_with_logits(logits[i][index], labels[index], reduction="sum")
+        if len(positive):
+            targets = encode(RPN_CODER, persons.boxes[matched[positive]], anchors[positive])
+            reg = reg + F.smooth_l1_loss(deltas[i][positive], targets, beta=1 / 9, reduction="sum")
+        else:
+            reg = reg + deltas[i].sum() * 0
+        count += len(index)
+    return {"rpn_cls": cls / count, "rpn_reg": reg / count}
+
+
+@torch.no_grad()
+def sample_rois(
+    logits: Tensor, deltas: Tensor, anchors: Tensor, people: list[People], size: tuple[int, int], count: int
+) -> SampledRoIs:
+    """At most `count` RoIs an image out of its proposals, its people and jittered copies of them (§4.4)."""
+    parts = []
+    for i, persons in enumerate(people):
+        proposals, _ = select_proposals(logits[i].detach(), deltas[i].detach(), anchors, size, TRAINING_PROPOSALS)
+        rois = torch.cat([proposals, persons.boxes, persons.jittered])
+        labels, matched = roi_labels(rois, persons.boxes, persons.ignored)
+        index = sample(labels, count, ROI_POSITIVES)
+        parts.append((torch.full_like(index, i), rois[index], labels[index].long(), matched[index]))
+    return SampledRoIs(*(torch.cat(column) for column in zip(*parts, strict=True)))
+
+
+def roi_losses(output: RoIOutput, rois: SampledRoIs, people: list[People]) -> dict[str, Tensor]:
+    """L_cls and L_reg (class-specific deltas of the person class)."""
+    cls = F.cross_entropy(output.class_logits, rois.labels)
+    positive = (rois.labels == 1).nonzero().squeeze(1)
+    if len(positive) == 0:
+        return {"cls": cls, "reg": output.deltas.sum() * 0}
+    boxes = gather_people([p.boxes for p in people], rois, positive)
+    targets = encode(ROI_CODER, boxes, rois.boxes[positive])
+    reg = F.smooth_l1_loss(output.deltas[positive, PERSON], targets, beta=1 / 9, reduction="sum") / len(rois.labels)
+    return {"cls": cls, "reg": reg}
+
+
+def gather_people(values: list[Tensor], rois: SampledRoIs, index: Tensor) -> Tensor:
+    """For RoIs of the given index, the value (per image, per person) of the person that each one is matched to."""
+    return torch.stack([values[int(rois.image[i])][rois.person[i]] for i in index])
+
+
+def identified(output: RoIOutput, rois: SampledRoIs, people: list[People]) -> tuple[Tensor, Tensor, Tensor]:
+    """Embeddings (M, D) of positive RoIs, their labels (M,) (−1 unknown) and the teacher's targets (M, D)."""
+    positive = (rois.labels == 1).nonzero().squeeze(1)
+    if len(positive) == 0:
+        empty = output.embeddings[:0]
+        return empty, rois.labels[:0], empty.detach()
+    labels = gather_people([p.labels for p in people], rois, positive)
+    return output.embeddings[positive], labels, gather_people([p.targets for p in people], rois, positive)
+
+
+def detector_forward(
+    model: QEEPS,
+    images: Tensor,
+    gallery_map: Tensor,
+    people: list[People],
+    count: int,
+    extra_logits: Tensor | None = None,
+) -> tuple[dict[str, Tensor], SampledRoIs, RoIOutput]:
+    """RPN and RoI head on gallery maps: their four losses, the RoIs sampled and the heads' output on them.
+
+    extra_logits: QRPN's, added to RPN's for choosing proposals (§4.2).
+    """
+    logits, deltas = model.rpn(gallery_map)
+    anchors = model.anchors(images, gallery_map)
+    losses = rpn_losses(logits, deltas, anchors, people)
+    combined = logits if extra_logits is None else logits + extra_logits
+    rois = sample_rois(combined, deltas, anchors, people, tuple(images.shape[-2:]), count)
+    output = model.roi_head(gallery_map, rois.per_image(len(images)))
+    return losses | roi_losses(output, rois, people), rois, output

@@ -1,0 +1,89 @@
+"""Where a network starts: torchvision's ResNet weights, or a qeeps checkpoint of the same or another variant."""
+
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from torch import Tensor
+
+from qeeps_cli.errors import WeightsError
+from qeeps_cli.model.qeeps import QEEPS
+from qeeps_cli.model.qsse import INITIAL_EXCITATION
+from qeeps_cli.weights import FORMAT
+
+
+def initialise(model: QEEPS, path: Path) -> None:
+    """Fill the model from path as far as it goes; blocks that path does not have keep their fresh start.
+
+    path: safetensors with torchvision's ResNet names (conv1 … layer3, with or without layer4), or a qeeps checkpoint,
+    of whatever variant. Raises WeightsError naming the tensors when the backbone does not fit.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            is_qeeps = (file.metadata() or {}).get("format") == FORMAT
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, not a dict
+    except Exception as error:
+        raise WeightsError(f"cannot start from {path}: expected a safetensors file ({error}).") from error
+    fill(model, tensors if is_qeeps else _resnet_names(tensors), str(path))
+
+
+def fill(model: QEEPS, tensors: dict[str, Tensor], source: str) -> None:
+    """Load named tensors; absent ones may only belong to blocks that the source's variant or file does not have."""
+    own = model.state_dict()
+    # a deeper ResNet of the same kind of blocks has all that a shallower one needs, and more
+    deeper = [name for name in tensors if name.startswith("basenet.layer") and name not in own]
+    source_has_qsse = any("qsse" in name for name in tensors)
+    tensors = {name: tensor for name, tensor in tensors.items() if name in own}
+    wrong = [name for name, tensor in tensors.items() if tensor.shape != own[name].shape]
+    missing = [name for name in own if name.startswith("basenet.") and "qsse" not in name and name not in tensors]
+    missing = [name for name in missing if not name.endswith("num_batches_tracked")]
+    if wrong or missing or deeper:
+        problems = [("shape of", wrong), ("missing", missing), ("not expected", deeper)]
+        raise WeightsError(
+            f"{source} does not fit the backbone {model.config.backbone}: "
+            + "; ".join(f"{problem} {name}" for problem, names in problems for name in names[:5])
+        )
+    model.load_state_dict(tensors, strict=False)  # what may be absent was checked above
+    if model.basenet.qsse is not None and not source_has_qsse:
+        model.basenet.absorb_initial_excitation()
+    elif model.basenet.qsse is None and source_has_qsse:
+        _release_initial_excitation(model)
+
+
+@torch.no_grad()
+def _release_initial_excitation(model: QEEPS) -> None:
+    """Undo `absorb_initial_excitation` in a trunk that loses its QSSE blocks; else its residuals would count twice."""
+    for block in model.basenet.blocks():
+        last_norm = block.bn3 if hasattr(block, "bn3") else block.bn2
+        last_norm.weight.mul_(INITIAL_EXCITATION)
+        last_norm.bias.mul_(INITIAL_EXCITATION)
+
+
+def _resnet_names(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    renamed = {}
+    for name, tensor in tensors.items():
+        prefix = "roi_head." if name.startswith("layer4.") else "basenet."
+        renamed[prefix + name] = tensor.float() if tensor.is_floating_point() else tensor
+    return renamed
+
+
+@torch.no_grad()
+def whiten_id_net(model: QEEPS, features: Tensor) -> None:
+    """Start ID Net as the whitened principal components of conv5 features (N, F) of people.
+
+    Pooled features are positive and alike: under a random projection every two people have a cosine above 0.95, and the
+    first hundreds of steps go into undoing that. Whitened, they start apart (docs/decisions.md).
+    """
+    features = features.double()
+    mean = features.mean(dim=0)
+    centred = features - mean
+    _, singular, directions = torch.linalg.svd(centred, full_matrices=False)
+    spread = singular / len(features) ** 0.5
+    dim = min(model.config.embedding_dim, len(spread))
+    floor = spread[0] * 0.05  # the weakest directions are noise; unbounded, they would drown the others
+    projection = directions[:dim] / (spread[:dim] + floor)[:, None]
+    model.roi_head.id_net.weight[:dim] = projection.to(model.roi_head.id_net.weight)
+    model.roi_head.id_net.bias[:dim] = -(projection @ mean).to(model.roi_head.id_net.bias)
+    scale = features.shape[1] ** -0.5 / model.roi_head.id_net.weight.std()
+    model.roi_head.id_net.weight.mul_(scale)  # the usual size of a linear layer's weights, for the optimizer's steps
+    model.roi_head.id_net.bias.mul_(scale)

@@ -1,0 +1,74 @@
+"""Stage `oim`: the baseline of §3, detector and ID Net together on single images, with OIM."""
+
+import torch
+from torch import Tensor
+
+from qeeps_cli.model.qeeps import QEEPS
+from qeeps_cli.training.config import StageConfig
+from qeeps_cli.training.detector_losses import detector_forward, identified
+from qeeps_cli.training.embed_stage import CropBatches, embed_crops
+from qeeps_cli.training.frame_batches import IDENTITY_SHARE, FrameBatches
+from qeeps_cli.training.losses import contrastive_loss, teacher_loss
+from qeeps_cli.training.oim import OIMLoss
+from qeeps_cli.training.stage import Batch, stack_images, step_rng
+
+
+class OIMStage:
+    """Frames train the detector and the embedding; canvases with crops, if the recipe has any, the embedding alone."""
+
+    name = "oim"
+
+    def __init__(self, config: StageConfig, frames: FrameBatches, crops: CropBatches, oim: OIMLoss, seed: int):
+        self.config, self.frames, self.crops, self.oim, self.seed = config, frames, crops, oim, seed
+
+    def batch(self, step: int) -> Batch:
+        rng = step_rng(self.seed, self.name, step)
+        drawn: list[tuple[int, int | None]] = []
+        while len(drawn) < self.config.images:
+            if len(self.frames.labels) and rng.random() < IDENTITY_SHARE:
+                drawn += self.frames.draw_pair(rng)
+            else:
+                drawn.append((self.frames.draw_frame(rng), None))
+        drawn = drawn[: self.config.images]
+        views = [self.frames.view_of(frame, focus, rng, rng.random() < 0.5) for frame, focus in drawn]
+        people = [self.frames.people_in(v, frame, rng) for v, (frame, _) in zip(views, drawn, strict=True)]
+        paths = [str(self.frames.population.frames[frame].path) for frame, _ in drawn]
+        crops = self.crops.draw(rng) if self.config.identities else None
+        return {
+            "images": stack_images([v.rgb for v in views]),
+            "people": people,
+            "crops": crops,
+            "files": paths + (crops["files"] if crops else []),
+            "count": len(views),
+        }
+
+    def losses(self, model: QEEPS, batch: Batch) -> dict[str, Tensor]:
+        gallery_map, _ = model.basenet(batch["images"])
+        people = batch["people"]
+        losses, rois, output = detector_forward(model, batch["images"], gallery_map, people, self.config.rois)
+        embeddings, labels, targets = identified(output, rois, people)
+        if batch["crops"]:
+            crops = batch["crops"]
+            embeddings = torch.cat([embeddings, embed_crops(model, crops["images"], crops["boxes"])])
+            labels = torch.cat([labels, crops["labels"]])
+            targets = torch.cat([targets, crops["targets"]])
+        return losses | embedding_losses(embeddings, labels, targets, self.oim, self.config)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return self.oim.state_dict()
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        self.oim.load_state_dict(state)
+
+
+def embedding_losses(
+    embeddings: Tensor, labels: Tensor, targets: Tensor, oim: OIMLoss, config: StageConfig
+) -> dict[str, Tensor]:
+    """L_oim and the auxiliary terms that the recipe asks for, on embeddings (N, D) of labels (N,) and targets (N,
+    D)."""
+    losses = {"oim": oim(embeddings, labels)}
+    if config.weight_of("contrastive"):
+        losses["contrastive"] = contrastive_loss(embeddings, labels, config.contrastive_scale)
+    if config.weight_of("teacher"):
+        losses["teacher"] = teacher_loss(embeddings, targets)
+    return losses

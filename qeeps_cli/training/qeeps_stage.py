@@ -1,0 +1,148 @@
+"""Stage `qeeps`: the whole network on query-gallery pairs, with all seven terms of Eq. 3."""
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from qeeps_cli.errors import DataError
+from qeeps_cli.model.qeeps import QEEPS
+from qeeps_cli.training.assign import qrpn_labels, sample, sim_labels
+from qeeps_cli.training.config import StageConfig
+from qeeps_cli.training.detector_losses import People, SampledRoIs, detector_forward, identified
+from qeeps_cli.training.embed_stage import CropBatches, embed_crops
+from qeeps_cli.training.frame_batches import FrameBatches
+from qeeps_cli.training.oim import OIMLoss
+from qeeps_cli.training.oim_stage import embedding_losses
+from qeeps_cli.training.pair_batches import Pair, draw_pair
+from qeeps_cli.training.stage import Batch, stack_images, step_rng
+
+QRPN_SAMPLES = 128  # anchors an image (§4.4)
+
+
+class QEEPSStage:
+    """A share of the steps pairs both images with themselves, as the cached search does; the others are the paper's."""
+
+    name = "qeeps"
+
+    def __init__(self, config: StageConfig, frames: FrameBatches, crops: CropBatches, oim: OIMLoss, seed: int):
+        if len(frames.labels) == 0:
+            raise DataError(
+                "the stage qeeps trains on pairs of frames that show one person, but no identity of the training "
+                "frames is labelled twice. Add such a set, or leave the stage out."
+            )
+        self.config, self.frames, self.crops, self.oim, self.seed = config, frames, crops, oim, seed
+
+    def batch(self, step: int) -> Batch:
+        rng = step_rng(self.seed, self.name, step)
+        self_paired = bool(rng.random() < self.config.self_pairs)
+        pairs = [draw_pair(self.frames, self.config.absent, rng) for _ in range(self.config.images)]
+        people = [self.frames.people_in(p.gallery, p.gallery_frame, rng) for p in pairs]
+        crops = self.crops.draw(rng) if self.config.identities else None
+        return {
+            "self_paired": self_paired,
+            "images": stack_images([p.gallery.rgb for p in pairs]),
+            "query_images": stack_images([p.query.rgb for p in pairs]),
+            "query_boxes": torch.from_numpy(np.stack([p.box for p in pairs])),
+            "query_labels": torch.tensor([p.label for p in pairs]),
+            "query_targets": torch.stack([self._target(p) for p in pairs]),
+            "query_people": [_person_box(p, persons) for p, persons in zip(pairs, people, strict=True)],
+            "people": people,
+            "crops": crops,
+            "files": self._files(pairs) + (crops["files"] if crops else []),
+            "count": len(pairs),
+        }
+
+    def _target(self, pair: Pair) -> Tensor:
+        row = self.frames.person_of[pair.query_frame, pair.query_row]
+        return torch.from_numpy(self.frames.teacher[row])
+
+    def _files(self, pairs: list[Pair]) -> list[str]:
+        frames = self.frames.population.frames
+        return [str(frames[i].path) for p in pairs for i in (p.query_frame, p.gallery_frame)]
+
+    def losses(self, model: QEEPS, batch: Batch) -> dict[str, Tensor]:
+        people = batch["people"]
+        query = model.encode_query(batch["query_images"], batch["query_boxes"])
+        if batch["self_paired"]:
+            gallery_map, _ = model.basenet(batch["images"])
+            query_map, _ = model.basenet(batch["query_images"])
+        else:
+            gallery_map, query_map = model.basenet(batch["images"], query.stem)
+        losses: dict[str, Tensor] = {}
+        query_logits = None
+        if model.qrpn is not None and not batch["self_paired"]:
+            query_logits = model.qrpn(gallery_map, query_map, query.boxes)
+            anchors = model.anchors(batch["images"], gallery_map)
+            losses["qrpn"] = qrpn_loss(query_logits, anchors, batch["query_people"], people)
+        detector, rois, output = detector_forward(
+            model, batch["images"], gallery_map, people, self.config.rois, query_logits
+        )
+        losses |= detector
+        query_embeddings = model.query_embedding(query_map, query)
+        embeddings, labels, targets = identified(output, rois, people)
+        embeddings = torch.cat([embeddings, query_embeddings])
+        labels = torch.cat([labels, batch["query_labels"]])
+        targets = torch.cat([targets, batch["query_targets"]])
+        crops = batch["crops"]
+        crop_embeddings = embed_crops(model, crops["images"], crops["boxes"]) if crops else query_embeddings[:0]
+        if crops:
+            embeddings = torch.cat([embeddings, crop_embeddings])
+            labels = torch.cat([labels, crops["labels"]])
+            targets = torch.cat([targets, crops["targets"]])
+        losses |= embedding_losses(embeddings, labels, targets, self.oim, self.config)
+        if model.qsimnet is not None:
+            crop_labels = crops["labels"] if crops else labels[:0]
+            losses |= sim_losses(
+                model, query_embeddings, output.embeddings, rois, batch["query_people"], crop_embeddings, crop_labels
+            )
+        return losses
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return self.oim.state_dict()
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        self.oim.load_state_dict(state)
+
+
+def _person_box(pair: Pair, people: People) -> Tensor:
+    """(1, 4) box of the query person in the gallery view; (0, 4) where they are absent."""
+    return people.boxes[:0] if pair.person is None else people.boxes[pair.person : pair.person + 1]
+
+
+def qrpn_loss(logits: Tensor, anchors: Tensor, query_people: list[Tensor], people: list[People]) -> Tensor:
+    """L_qrpn (Eq. 4): cross-entropy over QRPN_SAMPLES anchors an image. logits (B, N) before they are added to
+    RPN's."""
+    total, count = 0.0, 0
+    for i, persons in enumerate(people):
+        labels = qrpn_labels(anchors, query_people[i], torch.cat([persons.boxes, persons.ignored]))
+        index = sample(labels, QRPN_SAMPLES, 0.5)
+        total = total + F.binary_cross_entropy_with_logits(logits[i][index], labels[index], reduction="sum")
+        count += len(index)
+    return total / count
+
+
+def sim_losses(
+    model: QEEPS,
+    query_embeddings: Tensor,
+    roi_embeddings: Tensor,
+    rois: SampledRoIs,
+    query_people: list[Tensor],
+    crop_embeddings: Tensor,
+    crop_labels: Tensor,
+) -> dict[str, Tensor]:
+    """L_sim of the pairs' RoIs, and the same loss on all pairs of crops (auxiliary `sim_crops`).
+
+    One pass of QSimNet serves both, so that its BatchNorm sees many people a step and not only two queries.
+    """
+    labels = torch.cat([sim_labels(rois.boxes[rois.image == i], query_people[i]) for i in range(len(query_people))])
+    first, second = torch.triu_indices(len(crop_labels), len(crop_labels), offset=1, device=labels.device)
+    logits = model.qsimnet(
+        torch.cat([query_embeddings[rois.image], crop_embeddings[first]]),
+        torch.cat([roi_embeddings, crop_embeddings[second]]),
+    )
+    losses = {"sim": F.cross_entropy(logits[: len(labels)], labels)}
+    if len(first):
+        same = (crop_labels[first] == crop_labels[second]).long()
+        losses["sim_crops"] = F.cross_entropy(logits[len(labels) :], same)
+    return losses

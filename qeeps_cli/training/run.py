@@ -1,0 +1,118 @@
+"""`qeeps train` as a function: from a recipe to a checkpoint."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from threading import Event
+
+import numpy as np
+import torch
+
+from qeeps_cli.errors import DataError
+from qeeps_cli.model.qeeps import QEEPS
+from qeeps_cli.training.config import TrainConfig
+from qeeps_cli.training.crop_bank import Crop, load_crops
+from qeeps_cli.training.crop_validation import crop_retrieval, embed_plain, features_plain
+from qeeps_cli.training.embed_stage import CropBatches, EmbedStage
+from qeeps_cli.training.frame_batches import FrameBatches
+from qeeps_cli.training.initialise import initialise, whiten_id_net
+from qeeps_cli.training.oim import OIMLoss
+from qeeps_cli.training.oim_stage import OIMStage
+from qeeps_cli.training.population import Population, gather
+from qeeps_cli.training.qeeps_stage import QEEPSStage
+from qeeps_cli.training.search_validation import search_validation
+from qeeps_cli.training.stage import Stage
+from qeeps_cli.training.teacher import teacher_embeddings
+from qeeps_cli.training.trainer import Progress, Trainer
+from qeeps_cli.weights import save_checkpoint
+
+WHITENING_CROPS = 1500  # from which ID Net's start is computed
+
+
+def train(
+    config: TrainConfig,
+    out: Path,
+    device: torch.device,
+    report: Callable[[Progress], None],
+    say: Callable[[str], None],
+    stop: Event | None = None,
+) -> Path:
+    """Run a recipe in the folder `out`, resuming what is there; returns the path of the checkpoint.
+
+    report: called after each step. say: called with a line for people (data found, validation). stop: set to save and
+    leave. Raises DataError for unusable data or a loss that is not finite, Interrupted when stopped.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    population = gather(config.data)
+    say(
+        f"data: {len(population.frames)} frames, {len(population.people)} people with a name, "
+        f"{len(population.by_label)} identities, {len(population.holdout)} crops held out"
+    )
+    crops = load_crops(population.people)
+    holdout = load_crops(population.holdout)
+    if config.teacher:
+        targets = teacher_embeddings(population.people, crops, config.teacher, out)
+        if targets.shape[1] != config.model.embedding_dim:
+            raise DataError(f"the teacher has {targets.shape[1]} dimensions, the model {config.model.embedding_dim}.")
+    else:
+        targets = np.full((len(crops), config.model.embedding_dim), np.nan, np.float32)
+
+    def make_model(stage: str) -> QEEPS:
+        torch.manual_seed(config.seed)
+        # query guidance comes with the last stage, which starts from a trained OIM (§5.2)
+        model = QEEPS(config.model if stage == "qeeps" else replace(config.model, variant="oim"))
+        if config.init:
+            initialise(model, config.init)
+        return model
+
+    def make_stage(name: str, model: QEEPS, fresh: bool) -> Stage:
+        stage_config = config.stages[name]
+        batches = CropBatches(population, crops, targets, stage_config)
+        if name == "embed":
+            if fresh:
+                sample = crops[:: max(1, len(crops) // WHITENING_CROPS)]
+                features = features_plain(model.eval(), sample, stage_config.canvas)
+                whiten_id_net(model, torch.from_numpy(features).to(device))
+            return EmbedStage(stage_config, batches, config.seed)
+        frames = FrameBatches(population, targets, stage_config)
+        oim = OIMLoss(
+            population.num_identities, config.model.embedding_dim, momentum=0.5, scale=stage_config.oim_scale
+        ).to(device)
+        if fresh:
+            fill_table(oim, model, population, crops, stage_config.canvas)
+        return (OIMStage if name == "oim" else QEEPSStage)(stage_config, frames, batches, oim, config.seed)
+
+    def validate(model: QEEPS, stage: str, step: int) -> dict[str, float]:
+        metrics = {}
+        if holdout:
+            metrics |= crop_retrieval(model, population.holdout, holdout, config.stages[stage].canvas)
+        if config.validation and stage != "embed":
+            metrics |= search_validation(model, config.validation, config.validation_queries, config.validation_frames)
+        say(f"{stage} step {step}: " + ", ".join(f"{k} {v}" for k, v in metrics.items()))
+        return metrics
+
+    def finish_stage(name: str, model: QEEPS) -> None:
+        card = {"recipe": config.to_dict(), "stage": name, **config.card}
+        save_checkpoint(out / f"{name}.safetensors", model, card)
+        say(f"stage {name} is done: {out / name}.safetensors")
+
+    trainer = Trainer(config, make_model, out, device, make_stage, finish_stage, validate, report, stop or Event())
+    trainer.run()
+    return out / f"{list(config.stages)[-1]}.safetensors"
+
+
+def fill_table(
+    oim: OIMLoss, model: QEEPS, population: Population, crops: list[Crop], canvas: tuple[int, int], each: int = 3
+) -> None:
+    """Start OIM's table from the embeddings of a few crops of each identity, instead of from nothing.
+
+    With thousands of identities and two images a step, rows would otherwise wait for hundreds of steps to mean anything
+    (docs/decisions.md).
+    """
+    rows = [
+        index for indices in population.by_label.values() for index in indices[:: max(1, len(indices) // each)][:each]
+    ]
+    model.eval()
+    embeddings = embed_plain(model, [crops[i] for i in rows], canvas)
+    labels = torch.tensor([population.people[i].label for i in rows])
+    oim.update(torch.from_numpy(embeddings).to(oim.table.device), labels)

@@ -1,0 +1,43 @@
+"""What the three stages have in common: a step's data is a function of the seed and the step, and losses have names."""
+
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from qeeps_cli.model.preprocess import to_tensor
+from qeeps_cli.model.qeeps import QEEPS
+
+Batch = dict[str, Any]
+
+
+class Stage(Protocol):
+    """One stage of training.
+
+    A killed run resumes exactly because nothing is drawn from a stream of random numbers: `batch(step)` seeds its own
+    generator from (seed, stage, step), so the position in the data is the step.
+    """
+
+    name: str
+
+    def batch(self, step: int) -> Batch:
+        """The step's data on the CPU; called in a background thread. `files` lists the pictures in it."""
+
+    def losses(self, model: QEEPS, batch: Batch) -> dict[str, Tensor]:
+        """Scalar losses by name, unweighted."""
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Tensors that live beside the model (OIM's table and queue)."""
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None: ...
+
+
+def step_rng(seed: int, stage: str, step: int) -> np.random.Generator:
+    """The generator that draws everything about one step."""
+    return np.random.default_rng([seed, *stage.encode(), step])
+
+
+def stack_images(images: list[np.ndarray]) -> Tensor:
+    """(H, W, 3) uint8 pictures of one size to (N, 3, H, W) float32, normalised, channels last."""
+    return torch.stack([to_tensor(image) for image in images]).contiguous(memory_format=torch.channels_last)
