@@ -1,4 +1,7 @@
-"""Chooses the queries of the rendered frames: python examples/make_queries.py writes examples/rendered/queries.json.
+"""Chooses the queries of rendered frames: python examples/make_queries.py writes examples/rendered/queries.json.
+
+    python examples/make_queries.py [FOLDER]     FOLDER: any set of the renderer, with annotations.json
+
 
 Each query is a person who is well visible in one camera and to be found in others: the query camera's own frames are
 ignored, so that neither the background nor the viewpoint gives the person away. People who were rendered on purpose to
@@ -6,10 +9,11 @@ look like somebody else of their scene give at least half of the queries. The sa
 """
 
 import json
+import sys
 from collections import defaultdict
 from pathlib import Path
 
-FOLDER = Path(__file__).parent / "rendered"
+DEFAULT_FOLDER = Path(__file__).parent / "rendered"
 QUERIES = 24
 LOOKALIKE_QUERIES = 14  # of people with a near-duplicate in their scene; nobody gives more than two
 MIN_VISIBILITY = 0.7
@@ -17,8 +21,8 @@ MIN_HEIGHT = 80  # pixels
 MIN_OTHER_FRAMES = 2  # of other cameras, in which the person counts
 
 
-def main() -> None:
-    data = json.loads((FOLDER / "annotations.json").read_text())
+def main(folder: Path) -> None:
+    data = json.loads((folder / "annotations.json").read_text())
     images = {image["id"]: image for image in data["images"]}
     lookalikes, others = [], []
     for person in data["people"]:
@@ -29,7 +33,7 @@ def main() -> None:
     chosen += in_turns(evenly(others, QUERIES - len(chosen)), QUERIES - len(chosen))
     queries = sorted((query(label, images) for label in chosen), key=lambda q: (q["image"], q["person_id"]))
     lines = ",\n".join(json.dumps(query) for query in queries)
-    (FOLDER / "queries.json").write_text(f"[\n{lines}\n]\n")
+    (folder / "queries.json").write_text(f"[\n{lines}\n]\n")
 
 
 def best_views(labels: list[dict], images: dict) -> list[dict]:
@@ -72,4 +76,4 @@ def name(image: dict) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    main(Path(sys.argv[1]) if len(sys.argv) > 1 else DEFAULT_FOLDER)

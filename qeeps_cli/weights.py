@@ -23,6 +23,7 @@ from qeeps_cli.model.qeeps import QEEPS
 FORMAT = "qeeps.weights/1"
 DEFAULT_NAME = "qeeps-r18"
 ENVIRONMENT = "QEEPS_WEIGHTS"
+CHECKSUMS = "SHA256SUMS"  # as sha256sum writes it; shipped weights stand in one
 _PACKAGED = Path(__file__).parent / "weights"  # inside an installed wheel
 _CHECKOUT = Path(__file__).parent.parent / "weights"  # in a checkout or an editable install
 
@@ -79,7 +80,14 @@ def read_checkpoint(path: Path) -> Checkpoint:
         card = json.loads(metadata.get("card", "{}"))
     except (KeyError, ValueError, TypeError, AttributeError, UsageError) as error:
         raise WeightsError(f"{path}: the metadata of this checkpoint cannot be used: {error}") from error
-    return Checkpoint(path, path.stem, file_digest(path), config, card)
+    digest = file_digest(path)
+    expected = _listed_digest(path)
+    if expected not in (None, digest):
+        raise WeightsError(
+            f"{path} is not the file that {CHECKSUMS} beside it lists: expected sha256 {expected}, got {digest}. "
+            "It was changed or damaged; fetch it again."
+        )
+    return Checkpoint(path, path.stem, digest, config, card)
 
 
 def load_model(checkpoint: Checkpoint) -> QEEPS:
@@ -145,6 +153,16 @@ def file_digest(path: Path) -> str:
     """sha256 of a file, hex."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _listed_digest(path: Path) -> str | None:
+    """The sha256 that the checksum file beside path lists for it; None where there is no such file or line."""
+    try:
+        lines = (path.parent / CHECKSUMS).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError):
+        return None
+    listed = dict(reversed(line.split(maxsplit=1)) for line in lines if len(line.split(maxsplit=1)) == 2)
+    return listed.get(path.name) or listed.get(f"*{path.name}")  # the star: sha256sum's binary mode
 
 
 def _metadata(path: Path) -> dict[str, str]:

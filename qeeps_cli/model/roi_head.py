@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.ops import roi_align
@@ -58,17 +59,23 @@ class ClsIdenNet(nn.Module):
             nn.init.zeros_(layer.bias)
 
     def features(self, feature_map: Tensor, rois: list[Tensor]) -> Tensor:
-        """conv5 features (R, F) of RoIs given per image as (R_i, 4) xyxy pixels of the network's input."""
-        return self.layer4(pool(feature_map, rois, self.pool_size)).mean(dim=(2, 3))
+        """conv5 features (R, F) float32 of RoIs given per image as (R_i, 4) xyxy pixels of the network's input."""
+        return self.layer4(pool(feature_map, rois, self.pool_size)).mean(dim=(2, 3), dtype=torch.float32)
 
     def embed(self, features: Tensor) -> Tensor:
         """ID Net: conv5 features (R, F) to unit-length embeddings (R, D), float32."""
-        return F.normalize(self.id_net(features).float(), dim=1)
+        return F.normalize(_in_float32(self.id_net, features), dim=1)
 
     def forward(self, feature_map: Tensor, rois: list[Tensor]) -> RoIOutput:
         features = self.features(feature_map, rois)
         return RoIOutput(
-            class_logits=self.cls_net(features).float(),
-            deltas=self.reg_net(features).float().reshape(-1, 2, 4),
+            class_logits=_in_float32(self.cls_net, features),
+            deltas=_in_float32(self.reg_net, features).reshape(-1, 2, 4),
             embeddings=self.embed(features),
         )
+
+
+def _in_float32(layer: nn.Linear, features: Tensor) -> Tensor:
+    """The layer outside autocast: scores, deltas and embeddings keep the precision that their features have."""
+    with torch.autocast(features.device.type, enabled=False):
+        return layer(features.float())
