@@ -220,3 +220,9 @@ def test_output_names_are_readable_and_safe(name, file):
     made = annotated_name(7, name)
     assert file in (made, None)
     assert len(made) <= 120 and made.isascii() and "/" not in made and not made.startswith((".", "-"))
+
+
+def test_a_picture_that_hardly_compresses_is_encoded():
+    # with optimize=True Pillow's buffer is too small for it: "broken data stream when writing image file"
+    noise = np.random.default_rng(0).integers(0, 256, (288, 384, 3), np.uint8)
+    assert Image.open(io.BytesIO(jpeg(Image.fromarray(noise)))).size == (384, 288)

@@ -119,7 +119,7 @@ def jpeg(image: Image.Image) -> bytes:
     if max(image.size) > JPEG_LONGEST:
         image.thumbnail((JPEG_LONGEST, JPEG_LONGEST))
     stream = io.BytesIO()
-    image.save(stream, "JPEG", quality=JPEG_QUALITY, subsampling=0, optimize=True)
+    image.save(stream, "JPEG", quality=JPEG_QUALITY, subsampling=0)
     return stream.getvalue()
 
 

@@ -52,7 +52,7 @@ def sample(labels: Tensor, size: int, positive_fraction: float) -> Tensor:
 
 
 def _match(boxes: Tensor, people: Tensor, matcher: Matcher) -> tuple[Tensor, Tensor]:
-    if len(people) == 0:
+    if len(people) == 0 or len(boxes) == 0:
         return boxes.new_zeros(len(boxes)), boxes.new_zeros(len(boxes), dtype=torch.long)
     matched = matcher(box_iou(people, boxes))
     labels = (matched >= 0).to(boxes.dtype)

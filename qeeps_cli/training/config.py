@@ -92,6 +92,7 @@ class TrainConfig:
     def to_dict(self) -> dict[str, Any]:
         """As JSON types, for the checkpoint's card; without the paths, which mean nothing elsewhere."""
         values = asdict(self)
+        del values["card"]
         for source in [*values["data"], values["validation"] or {}]:
             if "root" in source:
                 source["root"] = Path(source["root"]).name

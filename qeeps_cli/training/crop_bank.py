@@ -143,7 +143,7 @@ def _paste(canvas: np.ndarray, rgb: np.ndarray, left: int, top: int) -> None:
 
 
 class CropSampler:
-    """P identities × K crops a step (PK sampling), half of the time from one scene, where people dress alike.
+    """P identities × K crops a step (PK sampling), half of the time with half of the people from one scene.
 
     Cameras of an identity take turns, so that positives come from different cameras where there are any.
     """

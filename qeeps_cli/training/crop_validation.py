@@ -34,6 +34,8 @@ def crop_retrieval(
             hits = np.flatnonzero(right)
             precisions.append(float(np.mean(np.arange(1, len(hits) + 1) / (hits + 1))))
             first.append(float(right[0]))
+    if not precisions:  # nobody was seen by two cameras: nothing to measure
+        return {}
     return {"crop_mAP": round(100 * float(np.mean(precisions)), 2), "crop_top1": round(100 * float(np.mean(first)), 2)}
 
 

@@ -79,6 +79,8 @@ def whiten_id_net(model: QEEPS, features: Tensor) -> None:
     centred = features - mean
     _, singular, directions = torch.linalg.svd(centred, full_matrices=False)
     spread = singular / len(features) ** 0.5
+    if spread[0] == 0:  # a single crop, or always the same one: nothing tells people apart
+        return
     dim = min(model.config.embedding_dim, len(spread))
     floor = spread[0] * 0.05  # the weakest directions are noise; unbounded, they would drown the others
     projection = directions[:dim] / (spread[:dim] + floor)[:, None]

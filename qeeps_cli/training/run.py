@@ -102,7 +102,7 @@ def train(
 
 
 def fill_table(
-    oim: OIMLoss, model: QEEPS, population: Population, crops: list[Crop], canvas: tuple[int, int], each: int = 3
+    oim: OIMLoss, model: QEEPS, population: Population, crops: list[Crop], canvas: tuple[int, int], each: int = 2
 ) -> None:
     """Start OIM's table from the embeddings of a few crops of each identity, instead of from nothing.
 

@@ -40,8 +40,9 @@ def load_state(folder: Path, config: TrainConfig) -> dict[str, Any] | None:
 
 
 def _only_stages(recipe: dict, names: list[str]) -> dict:
-    """The recipe without stages that have not begun: those may still be changed."""
+    """The recipe without stages that have not begun and without the card's text: those may still be changed."""
     recipe = json.loads(json.dumps(recipe))
+    recipe.pop("card", None)
     return recipe | {"stages": {name: stage for name, stage in recipe["stages"].items() if name in names}}
 
 

@@ -1,0 +1,112 @@
+"""`qeeps info`: what a network consists of, and what weights say of themselves."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from qeeps_cli.cli import options
+from qeeps_cli.errors import ExitCode, UsageError
+from qeeps_cli.model.config import BACKBONES, VARIANTS, ModelConfig
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from qeeps_cli.weights import Checkpoint
+
+SCHEMA = "qeeps.info/1"
+
+Backbone = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help=f"Show a network without weights: {', '.join(BACKBONES)}. Default: resnet50."),
+]
+Variant = Annotated[
+    str | None, typer.Option(metavar="NAME", help=f"Show a network without weights: {', '.join(VARIANTS)}.")
+]
+
+
+def info(
+    weights: options.Weights = None,
+    backbone: Backbone = None,
+    variant: Variant = None,
+    as_json: options.AsJson = False,
+    verbose: options.Verbose = False,
+) -> ExitCode:
+    """Show a network's parameters, and what weights say of themselves."""
+    from qeeps_cli.cli.stdout import write_stdout
+    from qeeps_cli.output.json_writer import dump
+
+    named = {key: value for key, value in (("backbone", backbone), ("variant", variant)) if value is not None}
+    if named and weights is not None:
+        raise UsageError("expected either --weights or --backbone and --variant, got both.")
+    checkpoint = None if named else _read(weights)
+    document = _describe(checkpoint.config if checkpoint else ModelConfig(**named), checkpoint)
+    write_stdout(dump(document) if as_json else _as_text(document).encode("utf-8", "backslashreplace"))
+    return ExitCode.OK
+
+
+def _read(weights: str | None) -> "Checkpoint":
+    from qeeps_cli.weights import find_weights, read_checkpoint
+
+    return read_checkpoint(find_weights(weights))
+
+
+def _describe(config: ModelConfig, checkpoint: "Checkpoint | None") -> dict[str, Any]:
+    """As JSON types. The network is built without memory for its parameters."""
+    import torch
+
+    from qeeps_cli.model.qeeps import QEEPS
+
+    with torch.device("meta"):
+        model = QEEPS(config)
+    return {
+        "schema": SCHEMA,
+        "config": config.to_dict(),
+        "parameters": _count(model),
+        "blocks": [
+            {"name": name, "parameters": _count(block), "parts": _parts(block)}
+            for name, block in model.named_children()
+            if _count(block)
+        ],
+        "weights": None if checkpoint is None else _describe_weights(checkpoint),
+    }
+
+
+def _count(module: "nn.Module") -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def _parts(block: "nn.Module") -> list[dict[str, Any]]:
+    parts = [{"name": name, "parameters": _count(part)} for name, part in block.named_children()]
+    return [part for part in parts if part["parameters"]]
+
+
+def _describe_weights(checkpoint: "Checkpoint") -> dict[str, Any]:
+    return {"path": str(checkpoint.path), **checkpoint.describe(), "card": checkpoint.card}
+
+
+def _as_text(document: dict[str, Any]) -> str:
+    config = document["config"]
+    lines = [f"{config['variant']} on {config['backbone']}", "", "parameters"]
+    rows = [("total", document["parameters"])]
+    for block in document["blocks"]:
+        rows.append((block["name"], block["parameters"]))
+        rows += [(f"  {part['name']}", part["parameters"]) for part in block["parts"]]
+    lines += [f"  {name:<20} {count:>12,}  {count / 1e6:6.2f} M" for name, count in rows]
+    lines += ["", "config", *_as_lines(config)]
+    if document["weights"] is not None:
+        about = document["weights"]
+        lines += ["", f"weights {Path(about['path']).name}", *_as_lines({**about, "card": about["card"] or "none"})]
+    return "\n".join(lines) + "\n"
+
+
+def _as_lines(values: dict[str, Any], indent: int = 2) -> list[str]:
+    """Nested settings, one a line, by depth."""
+    lines = []
+    for key, value in values.items():
+        if isinstance(value, dict):
+            lines += [f"{' ' * indent}{key}", *_as_lines(value, indent + 2)]
+        else:
+            shown = ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+            lines.append(f"{' ' * indent}{key:<{max(1, 22 - indent)}} {shown}")
+    return lines

@@ -1,0 +1,130 @@
+"""What goes to stderr: progress, summaries, notes and errors, never a result.
+
+Rich is told not to interpret anything: file names may hold `[x]`. Nothing is animated, coloured or wrapped off a
+terminal.
+"""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+LINE_SECONDS = 30  # between the lines of progress where nothing can be animated
+
+
+@dataclass
+class Messages:
+    """quiet (-q): errors only. verbose (-v): details too."""
+
+    quiet: bool = False
+    verbose: bool = False
+
+    @cached_property
+    def console(self) -> "Console":
+        from rich.console import Console
+
+        class Stderr(Console):
+            def on_broken_pipe(self) -> None:
+                raise  # noqa: PLE0704, called while the BrokenPipeError is handled; Rich itself would exit with 1
+
+        return Stderr(stderr=True, markup=False, highlight=False, emoji=False)
+
+    @property
+    def animated(self) -> bool:
+        """Whether something may move on the screen."""
+        return not self.quiet and self.console.is_terminal and not self.console.is_dumb_terminal
+
+    def say(self, text: str = "", style: str | None = None) -> None:
+        """A line of the summary."""
+        if not self.quiet:
+            self.console.print(visible(text), style=style, soft_wrap=True)
+
+    def note(self, text: str) -> None:
+        """Something unusual that the user should know."""
+        if self.quiet:
+            return
+        from rich.text import Text
+
+        self.console.print(Text.assemble(("note:", "yellow"), " ", visible_name(text)), soft_wrap=True)
+
+    def detail(self, text: str) -> None:
+        """A line for -v."""
+        if self.verbose:
+            self.say(text, "dim")
+
+    def error(self, text: str, prefix: str = "error: ") -> None:
+        """Shown at every verbosity; does not depend on Rich, nor on a stderr that can be written to."""
+        if sys.stderr is None:
+            return
+        with suppress(OSError):
+            sys.stderr.write(f"{prefix}{visible(text)}\n")
+            sys.stderr.flush()
+
+    @contextmanager
+    def progress(self, what: str) -> Iterator[Callable[[int, int], None]]:
+        """Gives a function to call with (done, total): a bar on a terminal, elsewhere a line now and then."""
+        if not self.animated:
+            yield self._line_now_and_then(what)
+            return
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        with Progress(*columns, console=self.console, transient=True) as progress:
+            task = progress.add_task(what, total=None)
+            yield lambda done, total: progress.update(task, completed=done, total=total)
+
+    def _line_now_and_then(self, what: str) -> Callable[[int, int], None]:
+        last = time.monotonic()
+
+        def show(done: int, total: int) -> None:
+            nonlocal last
+            if time.monotonic() - last > LINE_SECONDS:
+                last = time.monotonic()
+                self.say(f"{done}/{total} {what}")
+
+        return show
+
+
+def visible(text: str) -> str:
+    """The text with control characters and bytes that are no UTF-8 as escapes, so that a file's name cannot steer the
+    terminal; newlines stay."""
+    return "".join(
+        char if char.isprintable() or char == "\n" else char.encode("unicode_escape", "surrogatepass").decode("ascii")
+        for char in text
+    )
+
+
+def visible_name(name: object) -> str:
+    """The same on one line, for names of files."""
+    return visible(str(name)).replace("\n", "\\n")
+
+
+def format_count(number: int, singular: str, plural: str = "") -> str:
+    """`1 frame`, `2 frames`, `2 matches`."""
+    return f"{number} {singular if number == 1 else plural or singular + 's'}"
+
+
+def format_box(box: tuple[float, float, float, float]) -> str:
+    """An xyxy box as the x,y,w,h that --box takes."""
+    x1, y1, x2, y2 = box
+    return ",".join(f"{value:.0f}" for value in (x1, y1, x2 - x1, y2 - y1))
+
+
+def format_table(heads: list[str], rows: list[list[str]], left: int = 1) -> str:
+    """Aligned columns of text: numbers to the right, the last `left` columns to the left."""
+    lines = [heads, *rows]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(heads))]
+    right = len(heads) - left
+    return "\n".join(
+        "  ".join(
+            cell.rjust(width) if i < right else cell.ljust(width)
+            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in lines
+    )

@@ -1,0 +1,40 @@
+"""Options that several commands have, once."""
+
+from typing import Annotated
+
+import typer
+
+Weights = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FILE|NAME",
+        help="Weights: a .safetensors file, or a name of shipped ones. Default: $QEEPS_WEIGHTS, then the shipped ones.",
+    ),
+]
+Device = Annotated[str, typer.Option(metavar="auto|cpu|cuda[:N]", help="Where to compute; auto: a GPU if one works.")]
+MaxPixels = Annotated[
+    int | None, typer.Option(metavar="N", min=1, help="Refuse pictures of more pixels than this. Default: 120 million.")
+]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Write into --out although it holds other files.")]
+AsJson = Annotated[bool, typer.Option("--json", help="JSON instead of a table.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only errors on stderr.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="More on stderr, and tracebacks of unexpected errors.")]
+
+# What the network may do differently without other weights: model.config.InferenceParams.
+Proposals = Annotated[int, typer.Option(metavar="N", min=1, help="Regions of a frame that are looked at closely.")]
+Nms = Annotated[
+    float,
+    typer.Option(
+        metavar="F", min=0, max=1, help="Of two people that overlap by more (IoU), the lower score is dropped."
+    ),
+]
+MinPersonScore = Annotated[
+    float, typer.Option(metavar="F", min=0, max=1, help="Drop what is less probably a person, whatever its match.")
+]
+MinObjectness = Annotated[
+    float,
+    typer.Option(
+        metavar="F", min=0, max=1, help="Drop proposals that are less probably anything; makes a search faster."
+    ),
+]
+SecondPass = Annotated[bool, typer.Option(help="Score people again on their refined boxes.")]

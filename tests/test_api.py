@@ -1,0 +1,209 @@
+"""The Python API, and the ranking beneath it."""
+
+import math
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from command_line import FRAMES, SIZE
+from PIL import Image
+
+import qeeps_cli
+from qeeps_cli.errors import ImageError, NothingToSearchError, UsageError, WeightsError
+from qeeps_cli.model.config import InferenceParams
+from qeeps_cli.searching.exact import FrameAnswer
+from qeeps_cli.searching.ranking import rank_answers
+from qeeps_cli.searching.request import SearchOptions, list_galleries
+from qeeps_cli.types import Detections, GalleryFrame, Query
+
+pytest_plugins = ["cli_fixtures"]
+
+BOX = (80, 40, 120, 130)
+FEW = InferenceParams(proposals=20)
+
+
+@pytest.fixture(scope="module")
+def model(weights) -> qeeps_cli.Engine:
+    return qeeps_cli.load_model(weights, device="cpu")
+
+
+def test_what_is_exported_is_there():
+    assert all(getattr(qeeps_cli, name) is not None for name in set(qeeps_cli.__all__) - {"__version__"})
+    assert set(qeeps_cli.__all__) <= set(dir(qeeps_cli))
+    with pytest.raises(AttributeError, match="nonsense"):
+        _ = qeeps_cli.nonsense
+    assert (Path(qeeps_cli.__file__).parent / "py.typed").is_file()
+
+
+def test_a_search_as_in_the_readme(model, frames):
+    result = qeeps_cli.search(frames / FRAMES[0], frames, box=BOX, model=model, params=FEW, top_k=5)
+    assert result.query.box == BOX and result.frames_searched == 3 and not result.skipped
+    assert [match.rank for match in result.matches] == [1, 2, 3, 4, 5]
+    x1, y1, x2, y2 = result.matches[0].box
+    assert 0 <= x1 < x2 <= SIZE[0] and 0 <= y1 < y2 <= SIZE[1]
+    assert result.parameters["proposals"] == 20
+    again = qeeps_cli.search(str(frames / FRAMES[0]), [str(frames)], BOX, model=model, params=FEW, top_k=5)
+    assert again.matches == result.matches
+
+
+def test_the_query_decides(model, frames):
+    """Another person of the same picture gets other scores."""
+    one, other = (
+        qeeps_cli.search(frames / FRAMES[0], frames / FRAMES[1], box, model=model, params=FEW)
+        for box in (BOX, (200, 100, 260, 280))
+    )
+    assert [match.score for match in one.matches] != [match.score for match in other.matches]
+
+
+def test_a_whole_crop(model, frames, tmp_path):
+    with Image.open(frames / FRAMES[0]) as image:
+        image.crop(BOX).save(tmp_path / "crop.png")
+    result = qeeps_cli.search(tmp_path / "crop.png", frames / FRAMES[1], model=model, params=FEW)
+    assert result.query.box is None and result.matches
+
+
+def test_an_exif_turned_query_is_the_same_person(model, frames, tmp_path):
+    """Orientation 6: stored lying on its side. The box lies outside the stored pixels, inside the upright picture."""
+    box = (300, 60, 350, 180)
+    with Image.open(frames / FRAMES[0]) as image:
+        image.save(tmp_path / "upright.png")
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        turned = image.transpose(Image.Transpose.ROTATE_90)
+        assert turned.size == (SIZE[1], SIZE[0]) and box[2] > turned.width
+        turned.save(tmp_path / "turned.png", exif=exif)
+    upright, turned = (
+        qeeps_cli.search(tmp_path / name, frames / FRAMES[1], box, model=model, params=FEW)
+        for name in ("upright.png", "turned.png")
+    )
+    assert turned.query.box == box and turned.matches == upright.matches
+
+
+def test_a_person_by_number(model, frames):
+    result = qeeps_cli.search(frames / FRAMES[0], frames / FRAMES[1], person=1, model=model, params=FEW)
+    x1, y1, x2, y2 = result.query.box
+    assert 0 <= x1 < x2 <= SIZE[0] and 0 <= y1 < y2 <= SIZE[1]
+    with pytest.raises(UsageError, match=r"from 1 to \d+ for .*, got 10000"):
+        qeeps_cli.search(frames / FRAMES[0], frames, person=10_000, model=model)
+
+
+@pytest.mark.parametrize(
+    ("box", "told"),
+    [
+        ((), "four numbers"),
+        ((1, 2, 3), "four numbers"),
+        ((1, 2, 3, "x"), "four numbers"),
+        ((1, 2, math.nan, 4), "finite"),
+        ((5, 2, 3, 4), "x1 < x2"),
+        ((1000, 2, 1010, 40), "outside the query image"),
+    ],
+)
+def test_boxes_that_are_none(model, frames, box, told):
+    with pytest.raises(UsageError, match=told):
+        qeeps_cli.search(frames / FRAMES[0], frames, box, model=model)
+
+
+def test_weights_that_are_not_there(frames, monkeypatch):
+    monkeypatch.setenv("QEEPS_WEIGHTS", "absent")
+    with pytest.raises(WeightsError, match=r"\$QEEPS_WEIGHTS(.|\n)*absent.safetensors") as caught:
+        qeeps_cli.search(frames / FRAMES[0], frames)
+    assert caught.value.exit_code == 5
+
+
+def test_other_mistakes(model, frames, tmp_path):
+    with pytest.raises(UsageError, match="got both"):
+        qeeps_cli.search(frames / FRAMES[0], frames, BOX, 1, model=model)
+    with pytest.raises(ImageError, match="absent"):
+        qeeps_cli.search("absent.jpg", frames, model=model)
+    with pytest.raises(NothingToSearchError):
+        qeeps_cli.search(frames / FRAMES[0], tmp_path, model=model)
+    with pytest.raises(UsageError, match="top_k"):
+        qeeps_cli.search(frames / FRAMES[0], frames, model=model, top_k=0)
+    with pytest.raises(UsageError, match="max_pixels"):
+        qeeps_cli.search(frames / FRAMES[0], frames, model=model, max_pixels=0)
+
+
+def test_an_overhanging_box_is_cut_with_a_note(model, frames):
+    result = qeeps_cli.search(frames / FRAMES[0], frames / FRAMES[1], (-9, -5, 60, 90), model=model, params=FEW)
+    assert result.query.box == (0, 0, 60, 90) and any("was cut" in note for note in result.notes)
+
+
+def test_several_galleries_keep_their_names_apart(frames, tmp_path):
+    for camera in ("a", "b"):
+        (tmp_path / camera).mkdir()
+        shutil.copy(frames / FRAMES[0], tmp_path / camera / "1.jpg")
+    (tmp_path / "empty").mkdir()
+    roots = [tmp_path / "b", tmp_path / "a", tmp_path / "a" / "1.jpg", tmp_path / "empty"]
+    gallery = list_galleries(roots)
+    assert [frame.name for frame in gallery.frames] == [f"{tmp_path}/a/1.jpg", f"{tmp_path}/b/1.jpg"]
+    assert len(gallery.notes) == 1 and "empty holds no image" in gallery.notes[0]
+    assert [frame.name for frame in list_galleries([tmp_path]).frames] == ["a/1.jpg", "b/1.jpg"]
+    with pytest.raises(UsageError, match="at least one gallery"):
+        list_galleries([])
+
+
+QUERY = Query(Path("q.jpg"), BOX, digest="q")
+
+
+def answer(name: str, scores: list[float], boxes: list[tuple] | None = None, **changes) -> FrameAnswer:
+    count = len(scores)
+    found = Detections(
+        np.array(boxes or [(i, 0, i + 5, 9) for i in range(count)], np.float32).reshape(-1, 4),
+        np.full(count, 0.9, np.float32),
+        np.array(scores, np.float32),
+        np.zeros((count, 2), np.float32),
+    )
+    return FrameAnswer(GalleryFrame(Path(name), name), found, **changes)
+
+
+def test_a_gallery_without_people_has_no_matches():
+    result = rank_answers([answer("a", []), answer("b", [])], QUERY, SearchOptions())
+    assert result.matches == [] and result.frames_searched == 2
+
+
+def test_matches_of_all_frames_rank_together():
+    answers = [answer("b", [0.5, 0.25]), answer("a", [0.75, 0.125])]
+    for order in (answers, answers[::-1]):
+        result = rank_answers(order, QUERY, SearchOptions())
+        assert [(m.rank, m.frame.name, m.score) for m in result.matches] == [
+            (1, "a", 0.75),
+            (2, "b", 0.5),
+            (3, "b", 0.25),
+            (4, "a", 0.125),
+        ]
+
+
+def test_ties_go_by_name_then_box():
+    boxes = [(9, 0, 20, 20), (8, 5, 20, 20), (8, 4, 20, 20)]
+    answers = [answer("b", [0.5] * 3, boxes), answer("a", [0.5])]
+    for order in (answers, answers[::-1]):
+        matches = rank_answers(order, QUERY, SearchOptions()).matches
+        assert [m.frame.name for m in matches] == ["a", "b", "b", "b"]
+        assert [m.box[:2] for m in matches[1:]] == [(8, 4), (8, 5), (9, 0)]
+
+
+def test_top_k_and_min_score():
+    answers = [answer("a", [0.75, 0.5, 0.25, 0.125])]
+    assert len(rank_answers(answers, QUERY, SearchOptions(top_k=3)).matches) == 3
+    assert [m.score for m in rank_answers(answers, QUERY, SearchOptions(min_score=0.25)).matches] == [0.75, 0.5, 0.25]
+    assert rank_answers(answers, QUERY, SearchOptions(min_score=0.9)).matches == []
+
+
+def test_the_query_itself_is_flagged_or_left_out():
+    answers = [answer("copy", [0.9], digest="q"), answer("other", [0.5], digest="o", note="animated")]
+    flagged = rank_answers(answers, QUERY, SearchOptions())
+    assert flagged.frames_searched == 2 and "copy is the query's own picture" in flagged.notes[0]
+    assert flagged.notes[1] == "other: animated"
+    without = rank_answers(answers, QUERY, SearchOptions(exclude_query=True))
+    assert without.frames_searched == 1 and [m.frame.name for m in without.matches] == ["other"]
+
+
+def test_nothing_searched_is_an_error_with_reasons():
+    broken = [FrameAnswer(GalleryFrame(Path(f"{i}"), f"{i}.jpg"), None, skipped="cut short") for i in range(12)]
+    result = rank_answers([*broken, answer("a", [])], QUERY, SearchOptions())
+    assert len(result.skipped) == 12 and result.frames_searched == 1
+    with pytest.raises(NothingToSearchError, match=r"0.jpg: cut short\n(.|\n)*and 2 more"):
+        rank_answers(broken, QUERY, SearchOptions())
+    with pytest.raises(NothingToSearchError, match="was left out"):
+        rank_answers([answer("a", [1.0], digest="q")], QUERY, SearchOptions(exclude_query=True))

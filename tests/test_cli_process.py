@@ -1,0 +1,170 @@
+"""Exit codes, signals and streams, on a command line of our own that needs no network."""
+
+import json
+import signal
+import subprocess
+import sys
+
+import pytest
+from command_line import environment
+
+from qeeps_cli import errors
+from qeeps_cli.errors import ExitCode
+
+PROGRAM = """
+import sys, time
+from pathlib import Path
+from typing import Annotated
+import typer
+from qeeps_cli import errors
+from qeeps_cli.cli import options
+from qeeps_cli.cli.messages import Messages
+from qeeps_cli.cli.process import command, run
+from qeeps_cli.cli.stdout import write_stdout
+
+app = typer.Typer(rich_markup_mode=None, add_completion=False)
+
+def fail(name: str, verbose: options.Verbose = False):
+    raise errors.ImageError("a.jpg", "is odd") if name == "ImageError" else getattr(errors, name)("what to do")
+
+def crash(verbose: options.Verbose = False):
+    [][1]
+
+def wait():
+    print("ready", flush=True)
+    time.sleep(60)
+
+def write(lines: int = 10_000):
+    write_stdout(b"line\\n" * lines)
+    return errors.ExitCode.SKIPPED
+
+def tell(quiet: options.Quiet = False, verbose: options.Verbose = False):
+    messages = Messages(quiet, verbose)
+    with messages.progress("frames") as show:
+        show(1, 2)
+    messages.say("[red]a\\x1b[31m\\udce9" + "long " * 40)
+    messages.note("a\\nb")
+    messages.detail("detail")
+
+for function in (fail, crash, wait, write, tell):
+    app.command()(command(function))
+run(app)
+"""
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory) -> list[str]:
+    path = tmp_path_factory.mktemp("program") / "program.py"
+    path.write_text(PROGRAM)
+    return [sys.executable, str(path)]
+
+
+@pytest.fixture
+def run(program):
+    def run(*arguments: str, **options) -> subprocess.CompletedProcess:
+        streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "env": environment()} | options
+        return subprocess.run([*program, *arguments], timeout=60, **streams)
+
+    return run
+
+
+def test_every_error_has_its_exit_code(run):
+    classes = [value for value in vars(errors).values() if isinstance(value, type)]
+    names = [c.__name__ for c in classes if issubclass(c, errors.QeepsError) and c is not errors.QeepsError]
+    assert {getattr(errors, name).exit_code for name in names} >= {1, 2, 4, 5, 6, 7}
+    for name in names:
+        done = run("fail", name)
+        assert done.returncode == getattr(errors, name).exit_code
+        message = b"a.jpg: is odd" if name == "ImageError" else b"what to do"
+        assert done.stderr == b"error: " + message + b"\n" and done.stdout == b""
+
+
+def test_an_unexpected_error_shows_where_on_request(run):
+    plain, verbose = run("crash"), run("crash", "-v")
+    assert plain.returncode == verbose.returncode == ExitCode.UNEXPECTED
+    assert b"IndexError" in plain.stderr and b"-v" in plain.stderr and b"Traceback" not in plain.stderr
+    assert b"Traceback" in verbose.stderr and b"in crash" in verbose.stderr
+
+
+def test_a_wrong_option_is_a_usage_error(run):
+    done = run("crash", "--nonsense")
+    assert done.returncode == ExitCode.USAGE and b"--nonsense" in done.stderr
+
+
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_signals(program, sent, code):
+    process = subprocess.Popen([*program, "wait"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment())
+    assert process.stdout.readline() == b"ready\n"
+    process.send_signal(sent)
+    _, stderr = process.communicate(timeout=30)
+    assert process.returncode == code
+    assert stderr.count(b"\n") == 1 and b"Traceback" not in stderr
+
+
+def test_an_exit_code_and_all_of_stdout_arrive(run):
+    done = run("write")
+    assert done.returncode == ExitCode.SKIPPED and done.stdout == b"line\n" * 10_000
+
+
+@pytest.mark.parametrize("arguments", [("write",), ("write", "--lines", "1"), ("--help",)])
+def test_a_reader_that_leaves(program, arguments):
+    reader = subprocess.Popen(["true"], stdin=subprocess.PIPE)
+    reader.wait()
+    done = subprocess.run([*program, *arguments], stdout=reader.stdin, stderr=subprocess.PIPE, env=environment())
+    reader.stdin.close()
+    assert done.returncode == ExitCode.SIGPIPE and done.stderr == b""
+
+
+def test_a_reader_of_stderr_that_leaves(program):
+    reader = subprocess.Popen(["true"], stdin=subprocess.PIPE)
+    reader.wait()
+    done = subprocess.run([*program, "tell"], stdout=subprocess.PIPE, stderr=reader.stdin, env=environment())
+    reader.stdin.close()
+    assert done.returncode == ExitCode.SIGPIPE
+
+
+def test_a_full_device(run):
+    with open("/dev/full", "wb") as full:
+        done = run("write", stdout=full)
+    assert done.returncode == ExitCode.OUTPUT and b"No space left" in done.stderr
+
+
+def test_closed_streams(program):
+    def shell(redirections: str) -> subprocess.CompletedProcess:
+        line = f'"$0" "$@" {redirections}'
+        return subprocess.run(["sh", "-c", line, *program, "write"], capture_output=True, env=environment())
+
+    assert shell("<&-").returncode == shell("2>&-").returncode == ExitCode.SKIPPED
+    assert shell(">&-").returncode == ExitCode.OUTPUT
+    assert shell(">&- 2>&-").returncode == ExitCode.OUTPUT
+
+
+@pytest.mark.parametrize("changes", [{}, {"LC_ALL": "C"}, {"TERM": "dumb", "COLUMNS": "40"}])
+def test_stderr_is_plain_off_a_terminal(run, changes):
+    done = run("tell", "-v", env=environment(**changes))
+    lines = done.stderr.decode("ascii").splitlines()
+    assert lines == ["[red]a\\x1b[31m\\udce9" + "long " * 40, "note: a\\nb", "detail"]
+    assert run("tell").stderr.decode().splitlines() == lines[:2]
+    assert run("tell", "-q").stderr == b""
+
+
+def test_help_is_fast_and_needs_no_torch():
+    program = """
+import json, resource, sys
+from qeeps_cli.cli import main
+try:
+    main()
+except SystemExit as end:
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    print(json.dumps([end.code, used.ru_utime + used.ru_stime, sorted(sys.modules)]), file=sys.stderr)
+"""
+    seconds = []
+    for arguments in (["--help"], ["--help"], ["search", "--help"], ["train", "-h"], ["benchmark", "-h"]):
+        done = subprocess.run(
+            [sys.executable, "-c", program, *arguments], capture_output=True, text=True, env=environment()
+        )
+        code, used, modules = json.loads(done.stderr)
+        assert code == 0 and done.stdout.startswith("Usage: qeeps")
+        assert not {"torch", "numpy", "PIL", "rich", "matplotlib"} & set(modules)
+        seconds.append(used)
+    assert min(seconds) < 0.3  # of the processor; a busy machine makes some of them slower

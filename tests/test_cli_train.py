@@ -1,0 +1,119 @@
+"""`qeeps train`: interrupted and gone on with; its curves."""
+
+import json
+import signal
+
+import numpy as np
+import pytest
+from command_line import qeeps, start
+from PIL import Image
+from training_sets import write_scene
+
+from qeeps_cli.cli.process import Terminated
+from qeeps_cli.cli.train import _Stop
+from qeeps_cli.errors import ExitCode
+from qeeps_cli.training.curves import Series, draw_curves, read_curves, smooth
+from qeeps_cli.weights import read_checkpoint
+
+STEPS = 6
+RECIPE = f"""
+[model]
+backbone = "resnet18"
+embedding_dim = 16
+pool_size = 4
+shorter_side = 96
+longest_side = 128
+[[data]]
+kind = "coco"
+root = "scene"
+[stages.oim]
+steps = {STEPS}
+warmup = 2
+size = [96, 128]
+identities = 2
+crops_each = 2
+canvas = [64, 32]
+rois = 8
+"""
+
+
+def test_an_interrupted_run_goes_on_with_the_same_command(tmp_path):
+    write_scene(tmp_path / "scene")
+    (tmp_path / "recipe.toml").write_text(RECIPE)
+    arguments = ["train", "--config", "recipe.toml", "--out", "run", "--device", "cpu", "--log-every", "1"]
+    process = start(*arguments, cwd=tmp_path)
+    lines = iter(process.stderr.readline, b"")
+    assert any(line.startswith(b"oim 2/") for line in lines)  # reads on until then
+    process.send_signal(signal.SIGINT)
+    _, rest = process.communicate(timeout=60)
+    assert process.returncode == ExitCode.SIGINT, rest
+    assert b"saved at step" in rest and b"the same command" in rest and b"Traceback" not in rest
+    assert not (tmp_path / "run" / "oim.safetensors").exists()
+
+    again = qeeps(*arguments, cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+    assert again.stdout == b"" and b"oim 2/" not in again.stderr and b"done: run/oim.safetensors" in again.stderr
+    assert b"images/s" in again.stderr and b"left" in again.stderr
+    assert read_checkpoint(tmp_path / "run" / "oim.safetensors").config.variant == "oim"
+    records = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    assert [record["step"] for record in records if "total" in record] == list(range(1, STEPS + 1))
+    with Image.open(tmp_path / "run" / "curves.png") as picture:
+        assert picture.format == "PNG" and min(picture.size) > 300
+
+
+def test_a_recipe_that_is_none(tmp_path):
+    (tmp_path / "recipe.toml").write_text("[stages.oim]\nstep = 3\n")
+    done = qeeps("train", "--config", "recipe.toml", "--out", "run", cwd=tmp_path)
+    assert done.returncode == ExitCode.USAGE and b"recipe.toml" in done.stderr
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("sent", "raised", "code"),
+    [(signal.SIGINT, KeyboardInterrupt, ExitCode.SIGINT), (signal.SIGTERM, Terminated, ExitCode.SIGTERM)],
+)
+def test_before_the_first_step_a_signal_ends_the_run_and_later_it_asks_to_save(sent, raised, code, capfd):
+    before = signal.getsignal(sent)
+    with pytest.raises(raised), _Stop():
+        signal.raise_signal(sent)
+    with _Stop() as stop:
+        stop.begun = True
+        assert not stop.event.is_set()
+        signal.raise_signal(sent)
+        assert stop.event.is_set() and stop.exit_code == code
+        assert signal.getsignal(sent) == signal.SIG_DFL  # once more stops at once
+    assert signal.getsignal(sent) is before
+    assert "saving" in capfd.readouterr().err
+
+
+def write_log(folder, records: list[dict], tail: str = "") -> None:
+    (folder / "log.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records) + tail)
+
+
+def test_no_log_no_curves(tmp_path):
+    assert draw_curves(tmp_path) is None
+    write_log(tmp_path, [], tail='{"stage": "oim", "st')
+    assert draw_curves(tmp_path) is None and not (tmp_path / "curves.png").exists()
+
+
+def test_curves_count_steps_over_stages(tmp_path):
+    records = [{"stage": "oim", "step": i, "total": 2.0, "cls": 1.5, "lr": 0.1} for i in (1, 2)]
+    records.append({"stage": "oim", "step": 2, "validation": {"mAP": 12.5, "note": "x"}})
+    records += [{"stage": "qeeps", "step": 1, "total": 1.0, "sim": 0.0, "gradient_norm": 3.0}]
+    write_log(tmp_path, records, tail='{"stage": "qee')
+    curves = read_curves(tmp_path / "log.jsonl")
+    assert curves.stages == {"oim": 0, "qeeps": 2}
+    assert set(curves.losses) == {"cls", "sim", "total"} and set(curves.validation) == {"mAP"}
+    np.testing.assert_array_equal(curves.losses["total"].steps, [1, 2, 3])
+    np.testing.assert_array_equal(curves.losses["sim"].steps, [3])
+    np.testing.assert_array_equal(curves.validation["mAP"], [[2], [12.5]])
+    assert draw_curves(tmp_path) == tmp_path / "curves.png"
+
+
+def test_smoothing_keeps_a_line_straight():
+    series = Series(np.arange(10.0), 2 * np.arange(10.0))
+    curve = smooth(series, 4)
+    assert len(curve.steps) == 7
+    np.testing.assert_allclose(curve.values, 2 * curve.steps)
+    assert len(smooth(series, 100).values) == 1
+    np.testing.assert_array_equal(smooth(series, 1).values, series.values)
