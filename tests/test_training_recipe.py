@@ -1,0 +1,153 @@
+"""Recipes: what a TOML file means, and which mistakes are named."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from qeeps_cli.errors import UsageError
+from qeeps_cli.training.config import STAGES, DataSource, StageConfig, read_recipe
+from qeeps_cli.training.population import gather
+
+DATA = '[[data]]\nkind = "coco"\nroot = "set"\n'
+STAGE = "[stages.oim]\nsteps = 7\n"
+
+FULL = """
+seed = 9
+init = "start/resnet18.safetensors"
+teacher = "/models/teacher.xml"
+validate_every = 50
+validation_queries = 10
+save_minutes = 0.5
+[card]
+terms = "research only"
+[model]
+backbone = "resnet34"
+variant = "oim+qrpn"
+anchor_scales = [2, 4]
+[[data]]
+kind = "coco"
+root = "scene"
+weight = 2
+teacher = true
+use = "frames"
+annotations = "train.json"
+[[data]]
+kind = "crops"
+root = "/sets/crops"
+holdout = 60
+[validation]
+kind = "prw"
+root = "PRW"
+[stages.qeeps]
+size = [96, 128]
+losses = {oim = 0.3, contrastive = 1}
+[stages.embed]
+lr = 1
+optimizer = "sgd"
+"""
+
+
+def read(tmp_path, text):
+    (tmp_path / "recipe.toml").write_text(text)
+    return read_recipe(tmp_path / "recipe.toml")
+
+
+def test_the_smallest_recipe(tmp_path):
+    recipe = read(tmp_path, DATA + STAGE)
+    assert recipe.data == (DataSource("coco", tmp_path / "set"),)
+    assert recipe.stages == {"oim": StageConfig(steps=7)}
+    assert (recipe.model.backbone, recipe.model.variant) == ("resnet50", "qeeps")
+    assert recipe.init is recipe.teacher is recipe.validation is None
+
+
+def test_a_full_recipe(tmp_path):
+    recipe = read(tmp_path, FULL)
+    assert (recipe.seed, recipe.validate_every, recipe.validation_queries, recipe.save_minutes) == (9, 50, 10, 0.5)
+    assert recipe.init == tmp_path / "start" / "resnet18.safetensors"
+    assert recipe.teacher == Path("/models/teacher.xml")  # absolute paths stay
+    assert (recipe.model.backbone, recipe.model.variant, recipe.model.anchor_scales) == ("resnet34", "oim+qrpn", (2, 4))
+    scene, crops = recipe.data
+    assert scene == DataSource("coco", tmp_path / "scene", 2, 0, True, "frames", {"annotations": "train.json"})
+    assert crops == DataSource("crops", Path("/sets/crops"), holdout=60)
+    assert recipe.validation == DataSource("prw", tmp_path / "PRW")
+    assert list(recipe.stages) == ["embed", "qeeps"]  # in the order of training, not of the file
+    assert recipe.stages["qeeps"].size == (96, 128)
+    assert recipe.card == {"terms": "research only"}
+
+
+def test_paths_may_be_relative_to_another_folder(tmp_path):
+    (tmp_path / "recipe.toml").write_text(DATA + STAGE)
+    assert read_recipe(tmp_path / "recipe.toml", Path("/sets")).data[0].root == Path("/sets/set")
+
+
+def test_the_weight_of_a_loss():
+    stage = StageConfig(losses={"oim": 0.3, "contrastive": 2.0, "sim": 0.0})
+    expected = {"cls": 1, "reg": 1, "rpn_cls": 1, "rpn_reg": 1, "qrpn": 1, "oim": 0.3, "sim": 0}
+    expected |= {"contrastive": 2, "teacher": 0, "sim_crops": 0}
+    assert {name: stage.weight_of(name) for name in expected} == expected
+
+
+def test_a_card_names_no_folder_of_this_machine(tmp_path):
+    text = json.dumps(read(tmp_path, FULL).to_dict())
+    assert str(tmp_path) not in text and "/sets" not in text and "/models" not in text
+    assert json.loads(text)["data"][0]["root"] == "scene" and json.loads(text)["init"] == "resnet18.safetensors"
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("", "stages"),
+        (DATA, "embed, oim, qeeps"),
+        (STAGE, r"\[\[data\]\]"),
+        (DATA + "[stages.search]\nsteps = 1\n", "search"),
+        ("seeed = 1\n" + DATA + STAGE, "seeed"),
+        (DATA + STAGE + "stepz = 3\n", "stages.stepz"),
+        (DATA + STAGE + "losses = {simm = 1.0}\n", "simm"),
+        (DATA + STAGE + "[model]\nvariant = 'qeep'\n", "variant.*qeep"),
+        (DATA + STAGE + "[model]\nbackbone = 'vgg16'\n", "backbone.*vgg16"),
+        (DATA + STAGE + "[model]\ndepth = 18\n", "depth"),
+        ('[[data]]\nkind = "coco"\n' + STAGE, "root"),
+        ('[[data]]\nroot = "set"\n' + STAGE, "kind"),
+        (DATA + 'use = "all"\n' + STAGE, "data.use.*frames, crops, both.*'all'"),
+        (DATA + STAGE + 'optimizer = "adam"\n', "stages.optimizer.*adamw, sgd.*'adam'"),
+        ("seed = 'one'\n" + DATA + STAGE, "seed.*integer.*'one'"),
+        ("save_minutes = true\n" + DATA + STAGE, "save_minutes.*number.*True"),
+        (DATA + "holdout = 1.5\n" + STAGE, "data.holdout.*integer.*1.5"),
+        (DATA + 'teacher = "yes"\n' + STAGE, "data.teacher.*true or false.*'yes'"),
+        (DATA + STAGE + "lr = '1e-3'\n", "stages.lr.*number.*'1e-3'"),
+        (DATA + STAGE + "size = 600\n", "stages.size.*list of two integers.*600"),
+        (DATA + STAGE + "size = [600]\n", "stages.size"),
+        (DATA + STAGE + "losses = {oim = 'much'}\n", "stages.losses.*much"),
+        ("seed = \n" + DATA + STAGE, "not a TOML file.*line 1"),
+    ],
+)
+def test_mistakes_are_named(tmp_path, text, named):
+    with pytest.raises(UsageError, match=named) as error:
+        read(tmp_path, text)
+    assert "recipe.toml" in str(error.value)
+
+
+def test_a_recipe_that_is_not_there_or_not_text(tmp_path):
+    with pytest.raises(UsageError, match="cannot read the recipe.*absent.toml.*No such file"):
+        read_recipe(tmp_path / "absent.toml")
+    (tmp_path / "picture.toml").write_bytes(b"\xff\xd8\xff\xe0")
+    with pytest.raises(UsageError, match="picture.toml is not a TOML file"):
+        read_recipe(tmp_path / "picture.toml")
+
+
+@pytest.mark.parametrize(
+    ("source", "named"),
+    [
+        (DataSource("cocoo", Path("set")), "cocoo"),
+        (DataSource("coco", Path("set"), options={"wieght": 2}), "wieght"),
+        (DataSource("crops", Path("set"), options={"wieght": 2}), "wieght"),
+    ],
+)
+def test_mistakes_in_a_set_are_named_before_it_is_read(source, named):
+    with pytest.raises(UsageError, match=named):
+        gather([source])
+
+
+def test_stages_come_in_the_order_of_the_paper():
+    assert STAGES == ("embed", "oim", "qeeps")

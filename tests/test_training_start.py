@@ -1,0 +1,244 @@
+"""How a run starts: the weights it fills the network with, the optimizer's groups, the learning rate."""
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+import torchvision
+from safetensors.torch import save_file
+from torch import nn
+from training_sets import MODEL, tiny_stage
+
+from qeeps_cli.errors import DataError, WeightsError
+from qeeps_cli.model.qeeps import QEEPS
+from qeeps_cli.training.initialise import fill, initialise, whiten_id_net
+from qeeps_cli.training.trainer import learning_rate_factor, make_optimizer
+from qeeps_cli.weights import save_checkpoint
+
+OIM = replace(MODEL, variant="oim")
+
+
+def network(config, seed=0):
+    torch.manual_seed(seed)
+    return QEEPS(config).eval()
+
+
+def trained(config, seed):
+    """A network whose every tensor differs from any other's start, with QSSE far from its initial 1/2."""
+    model = network(config, seed)
+    with torch.no_grad():
+        for name, tensor in model.state_dict().items():
+            if tensor.is_floating_point():
+                noise = torch.rand_like(tensor) if name.endswith("running_var") else 0.02 * torch.randn_like(tensor)
+                tensor.add_(noise)
+    return model
+
+
+def resnet_file(path, backbone="resnet18", without=()):
+    torch.manual_seed(5)
+    resnet = getattr(torchvision.models, backbone)(weights=None).eval()
+    for name, tensor in resnet.state_dict().items():
+        if "running" in name or ".bn" in name:
+            tensor.uniform_(0.5, 1.5) if tensor.is_floating_point() else None
+    save_file({k: v for k, v in resnet.state_dict().items() if not k.startswith(without)}, path)
+    return resnet
+
+
+@pytest.mark.parametrize("variant", ["oim", "qeeps"])
+def test_from_torchvision_names(tmp_path, variant):
+    """The trunk computes what torchvision's does, also where fresh QSSE blocks halve its residuals."""
+    resnet = resnet_file(tmp_path / "resnet18.safetensors")
+    model = network(replace(MODEL, variant=variant), seed=1)
+    initialise(model, tmp_path / "resnet18.safetensors")
+    images = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        x = resnet.maxpool(resnet.relu(resnet.bn1(resnet.conv1(images))))
+        expected = resnet.layer3(resnet.layer2(resnet.layer1(x)))
+        found, _ = model.basenet(images)
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(model.roi_head.layer4(expected), resnet.layer4(expected))
+
+
+def test_from_torchvision_names_without_conv5(tmp_path):
+    resnet_file(tmp_path / "trunk.safetensors", without=("layer4.", "fc."))
+    model = network(OIM)
+    fresh = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    initialise(model, tmp_path / "trunk.safetensors")
+    kept = {name.split(".")[0] for name, tensor in model.state_dict().items() if torch.equal(tensor, fresh[name])}
+    assert kept == {"rpn", "roi_head", "basenet"}  # of basenet only the unused counters of BatchNorm
+    assert not torch.equal(model.basenet.layer3[0].conv1.weight, fresh["basenet.layer3.0.conv1.weight"])
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_from_a_checkpoint_of_the_same_variant(tmp_path, half):
+    source = trained(MODEL, seed=2)
+    save_checkpoint(tmp_path / "a.safetensors", source, {}, half=half)
+    model = network(MODEL, seed=3)
+    initialise(model, tmp_path / "a.safetensors")
+    for name, tensor in model.state_dict().items():
+        torch.testing.assert_close(tensor, source.state_dict()[name], rtol=1e-3 * half, atol=1e-4 * half)
+        assert tensor.dtype == source.state_dict()[name].dtype
+
+
+@pytest.mark.parametrize("variant", ["oim+qrpn", "oim+qsimnet", "qeeps"])
+def test_query_guidance_is_added_to_a_trained_oim(tmp_path, variant):
+    """The baseline's trunk, RoI head and RPN go on computing the same; the blocks that it lacks start fresh."""
+    source = trained(OIM, seed=2)
+    save_checkpoint(tmp_path / "oim.safetensors", source, {}, half=False)
+    model, fresh = (network(replace(MODEL, variant=variant), seed=4) for _ in range(2))
+    initialise(model, tmp_path / "oim.safetensors")
+    images = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        expected, found = source.basenet(images)[0], model.basenet(images)[0]
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+        paired, _ = model.basenet(images, model.basenet.stem(torch.randn(2, 3, 64, 64)))
+        torch.testing.assert_close(paired, expected, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(model.rpn(expected)[0], source.rpn(expected)[0])
+    for name, tensor in model.state_dict().items():
+        if name.startswith(("qrpn", "qsimnet")) or "qsse" in name:
+            assert torch.equal(tensor, fresh.state_dict()[name])
+
+
+def test_query_guidance_is_taken_off_again(tmp_path):
+    """The residuals were doubled when QSSE's initial 1/2 came; without QSSE they must not stay so."""
+    source = network(OIM, seed=2)
+    guided, plain = network(MODEL, seed=3), network(OIM, seed=4)
+    fill(guided, source.state_dict(), "an oim")
+    fill(plain, guided.state_dict(), "a qeeps")
+    for name, tensor in plain.state_dict().items():
+        assert torch.equal(tensor, source.state_dict()[name]), name
+
+
+@pytest.mark.parametrize("form", ["torchvision", "qeeps"])
+@pytest.mark.parametrize(
+    ("theirs", "ours", "named"),
+    [
+        ("resnet34", "resnet18", "not expected basenet.layer1.2"),  # has all that ours needs, and more
+        ("resnet18", "resnet34", "missing basenet.layer1.2"),
+        ("resnet50", "resnet18", "shape of basenet.layer"),
+    ],
+)
+def test_another_backbone_is_refused(tmp_path, form, theirs, ours, named):
+    path = tmp_path / f"{theirs}.safetensors"
+    if form == "torchvision":
+        resnet_file(path, theirs)
+    else:
+        save_checkpoint(path, network(replace(MODEL, backbone=theirs)), {})
+    model = network(replace(MODEL, backbone=ours))
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    with pytest.raises(WeightsError, match=f"does not fit the backbone {ours}") as error:
+        initialise(model, path)
+    assert named in str(error.value) and str(path) in str(error.value)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
+def test_id_net_starts_with_people_apart():
+    """Pooled features are positive and alike; whitened, everybody is as near to everybody as chance has it."""
+    torch.manual_seed(0)
+    features = 5 + torch.randn(300, 8) @ torch.randn(8, 512) + 0.1 * torch.randn(300, 512)
+    model = network(OIM)
+
+    def mean_cosine():
+        with torch.no_grad():
+            cosines = model.roi_head.embed(features) @ model.roi_head.embed(features).T
+        return float((cosines.sum() - len(features)) / (len(features) * (len(features) - 1)))
+
+    before = mean_cosine()
+    whiten_id_net(model, features)
+    assert before > 0.5 and abs(mean_cosine()) < 0.02
+    weight = model.roi_head.id_net.weight
+    assert float(weight.detach().std()) == pytest.approx(512**-0.5, rel=0.01)  # the usual size
+
+
+@pytest.mark.parametrize(("count", "spread"), [(1, 1.0), (5, 0.0), (5, 1.0)])
+def test_id_net_starts_finite_from_few_crops(count, spread):
+    model = network(OIM)
+    whiten_id_net(model, 3 + spread * torch.randn(count, 512))
+    assert all(bool(parameter.isfinite().all()) for parameter in model.roi_head.id_net.parameters())
+
+
+@pytest.mark.parametrize("content", [None, b"", b"no safetensors"])
+def test_a_start_that_is_no_safetensors_file(tmp_path, content):
+    path = tmp_path / "start.safetensors"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(WeightsError, match="cannot start from .*start.safetensors"):
+        initialise(network(OIM), path)
+
+
+def groups_of(model, **changes):
+    """Parameter name to (lr, weight decay) of its group; each parameter is in one group only."""
+    optimizer = make_optimizer(model, tiny_stage(lr=0.01, head_lr=5.0, weight_decay=0.1, **changes))
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    found = [(names[id(p)], (g["lr"], g["weight_decay"])) for g in optimizer.param_groups for p in g["params"]]
+    assert len(found) == len(dict(found))
+    return dict(found)
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+def test_optimizer_groups(optimizer):
+    model = network(MODEL)
+    groups = groups_of(model, optimizer=optimizer)
+    assert set(dict(model.named_parameters())) - set(groups) == {
+        "basenet.conv1.weight",
+        "basenet.bn1.weight",
+        "basenet.bn1.bias",
+    }
+    heads = ("rpn.", "qrpn.", "qsimnet.", "roi_head.cls_net", "roi_head.reg_net", "roi_head.id_net", "basenet.qsse")
+    for name, parameter in model.named_parameters():
+        if name in groups:
+            lr, decay = groups[name]
+            assert lr == pytest.approx(0.05 if name.startswith(heads) else 0.01), name
+            assert decay == (0.1 if parameter.ndim > 1 else 0.0), name
+    examples = {
+        "basenet.layer1.0.conv1.weight": (0.01, 0.1),
+        "basenet.layer1.0.bn1.weight": (0.01, 0.0),
+        "roi_head.layer4.0.conv1.weight": (0.01, 0.1),
+        "roi_head.id_net.weight": (0.05, 0.1),
+        "basenet.qsse.0.fc2.bias": (0.05, 0.0),
+        "qrpn.rpn.conv.weight": (0.05, 0.1),
+        "qsimnet.norm.weight": (0.05, 0.0),
+    }
+    assert {name: pytest.approx(groups[name]) for name in examples} == examples
+
+
+def test_the_optimizer_is_the_recipes():
+    model = network(OIM)
+    assert isinstance(make_optimizer(model, tiny_stage(optimizer="adamw")), torch.optim.AdamW)
+    sgd = make_optimizer(model, tiny_stage(optimizer="sgd"))
+    assert isinstance(sgd, torch.optim.SGD) and {group["momentum"] for group in sgd.param_groups} == {0.9}
+    with pytest.raises(DataError, match="lion"):
+        make_optimizer(model, tiny_stage(optimizer="lion"))
+
+
+@pytest.mark.parametrize(
+    ("step", "factor"),
+    [
+        (0, 0.1),  # warm-up over 10 steps
+        (4, 0.5),
+        (9, 1.0),
+        (10, 1.0),  # then a cosine over the other 100
+        (35, 0.02 + 0.98 * (0.5 + math.sqrt(2) / 4)),
+        (60, 0.51),
+        (85, 0.02 + 0.98 * (0.5 - math.sqrt(2) / 4)),
+        (110, 0.02),
+    ],
+)
+def test_learning_rate(step, factor):
+    config = tiny_stage(steps=110, warmup=10, final_lr=0.02)
+    assert learning_rate_factor(step, config) == pytest.approx(factor)
+
+
+@pytest.mark.parametrize(("steps", "warmup"), [(1, 0), (1, 1), (5, 9), (100, 0)])
+def test_learning_rate_of_short_stages(steps, warmup):
+    factors = [learning_rate_factor(step, tiny_stage(steps=steps, warmup=warmup)) for step in range(steps)]
+    assert all(0 < factor <= 1 for factor in factors)
+    assert factors[0] == (1.0 if warmup < 2 else 1 / warmup)
+
+
+def test_training_mode_keeps_batchnorm_statistics_frozen():
+    model = network(MODEL).train()
+    norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
+    assert norms and not any(m.training for m in norms)
+    assert model.qsimnet.norm.training

@@ -1,0 +1,179 @@
+"""L of Eq. 3: the sum of its seven terms, each of which trains the blocks that it should and no others."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+from training_sets import (
+    MODEL,
+    batches_of,
+    crops_source,
+    frames_source,
+    tiny_recipe,
+    tiny_stage,
+    write_crops,
+    write_scene,
+)
+
+from qeeps_cli.model.qeeps import QEEPS
+from qeeps_cli.training.config import PAPER_LOSSES
+from qeeps_cli.training.crop_bank import load_crops
+from qeeps_cli.training.embed_stage import EmbedStage
+from qeeps_cli.training.oim import OIMLoss
+from qeeps_cli.training.oim_stage import OIMStage
+from qeeps_cli.training.qeeps_stage import QEEPSStage
+from qeeps_cli.training.run import fill_table, train
+
+AUXILIARIES = {"contrastive": 0.5, "teacher": 0.5, "sim_crops": 0.5}
+
+# Blocks by the prefix of their parameters. QSSE sits in BaseNet's residual blocks, so every term passes through it.
+BASENET = ("basenet.layer", "basenet.qsse")
+CONV5 = ("roi_head.layer4",)
+IDENTIFICATION = (*BASENET, *CONV5, "roi_head.id_net")
+REACHES = {
+    "cls": (*BASENET, *CONV5, "roi_head.cls_net"),
+    "reg": (*BASENET, *CONV5, "roi_head.reg_net"),
+    "rpn_cls": (*BASENET, "rpn.conv", "rpn.cls_logits"),
+    "rpn_reg": (*BASENET, "rpn.conv", "rpn.bbox_pred"),
+    "oim": IDENTIFICATION,
+    "qrpn": (*BASENET, "qrpn"),
+    "sim": (*IDENTIFICATION, "qsimnet"),
+    "contrastive": IDENTIFICATION,
+    "teacher": IDENTIFICATION,
+    "sim_crops": (*IDENTIFICATION, "qsimnet"),
+}
+
+
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("terms")
+    return [frames_source(write_scene(folder / "scene")), crops_source(write_crops(folder / "crops"))]
+
+
+def build(sources, stage_name, variant=MODEL.variant, **changes):
+    """A stage as a run builds it, and its network: random weights, QSSE past its start, where FC1 has no gradient."""
+    config = tiny_stage(**changes)
+    population, frames, crops = batches_of(sources, config)
+    torch.manual_seed(0)
+    model = QEEPS(replace(MODEL, variant=variant if stage_name == "qeeps" else "oim"))
+    for block in model.basenet.qsse or []:
+        nn.init.normal_(block.fc2.weight, std=0.05)
+    if stage_name == "embed":
+        return EmbedStage(config, crops, seed=1), model
+    oim = OIMLoss(population.num_identities, MODEL.embedding_dim, scale=config.oim_scale)
+    fill_table(oim, model, population, load_crops(population.people), config.canvas)
+    stage = (OIMStage if stage_name == "oim" else QEEPSStage)(config, frames, crops, oim, seed=1)
+    return stage, model.train()
+
+
+def give_targets(batch):
+    """A teacher's targets for everybody, so that its term is not zero."""
+    torch.manual_seed(0)
+    for part in [*batch["people"], *([batch["crops"]] if batch["crops"] else [])]:
+        targets = part["targets"] if isinstance(part, dict) else part.targets
+        targets.copy_(nn.functional.normalize(torch.randn_like(targets), dim=1))
+
+
+@pytest.fixture(scope="module")
+def pair_losses(sources):
+    """The terms of one step on pairs, and their network. Without autocast, so that a zero gradient is zero."""
+    stage, model = build(sources, "qeeps", self_pairs=0.0, absent=0.0, losses=AUXILIARIES)
+    batch = stage.batch(0)
+    give_targets(batch)
+    return stage.losses(model, batch), model
+
+
+def test_the_terms_of_a_pair(pair_losses):
+    losses, _ = pair_losses
+    assert set(losses) == set(PAPER_LOSSES) | set(AUXILIARIES)
+    assert len(PAPER_LOSSES) == 7
+    for name, loss in losses.items():
+        assert loss.shape == () and float(loss.detach()) > 0, name
+
+
+@pytest.mark.parametrize("term", REACHES)
+def test_a_term_reaches_its_blocks_and_no_others(pair_losses, term):
+    losses, model = pair_losses
+    names, parameters = zip(*((n, p) for n, p in model.named_parameters() if p.requires_grad), strict=True)
+    gradients = torch.autograd.grad(losses[term], parameters, retain_graph=True, allow_unused=True)
+    reached = {name for name, g in zip(names, gradients, strict=True) if g is not None and bool(g.any())}
+    assert reached == {name for name in names if name.startswith(REACHES[term])}
+    assert all(bool(g.isfinite().all()) for g in gradients if g is not None)
+
+
+@pytest.mark.parametrize(
+    ("variant", "query_terms"),
+    [
+        ("oim+qrpn+qsimnet", {"qrpn", "sim", "oim"}),
+        ("qeeps", set(PAPER_LOSSES)),  # QSSE re-weights the gallery's features by the query's: every term sees both
+    ],
+)
+def test_which_terms_see_the_query(sources, variant, query_terms):
+    stage, model = build(sources, "qeeps", variant, self_pairs=0.0, absent=0.0, identities=0)
+    batch = stage.batch(0)
+    images = [batch[key].requires_grad_() for key in ("query_images", "images")]
+    for name, loss in stage.losses(model, batch).items():
+        query, gallery = torch.autograd.grad(loss, images, retain_graph=True, allow_unused=True)
+        assert (query is not None and bool(query.any())) == (name in query_terms), name
+        assert bool(gallery.any()), name
+
+
+def test_the_first_layers_are_frozen(pair_losses):
+    _, model = pair_losses
+    frozen = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
+    assert frozen == {"basenet.conv1.weight", "basenet.bn1.weight", "basenet.bn1.bias"}
+
+
+@pytest.mark.parametrize(
+    ("stage_name", "changes", "terms"),
+    [
+        ("embed", {}, {"contrastive", "teacher"}),
+        ("oim", {}, {"cls", "reg", "rpn_cls", "rpn_reg", "oim"}),
+        ("oim", {"identities": 0}, {"cls", "reg", "rpn_cls", "rpn_reg", "oim"}),
+        ("oim", {"losses": {"contrastive": 0.1}}, {"cls", "reg", "rpn_cls", "rpn_reg", "oim", "contrastive"}),
+        ("qeeps", {"self_pairs": 0.0, "identities": 0}, set(PAPER_LOSSES)),
+        ("qeeps", {"self_pairs": 0.0, "absent": 1.0}, {*PAPER_LOSSES, "sim_crops"}),
+        # paired with themselves, as the cached search pairs frames: there is no query for QRPN
+        ("qeeps", {"self_pairs": 1.0}, {*PAPER_LOSSES, "sim_crops"} - {"qrpn"}),
+    ],
+)
+def test_the_terms_of_each_stage(sources, stage_name, changes, terms):
+    stage, model = build(
+        sources, stage_name, **{"losses": {"contrastive": 1.0} if stage_name == "embed" else {}} | changes
+    )
+    losses = stage.losses(model, stage.batch(0))
+    assert set(losses) == terms
+    assert all(bool(loss.isfinite()) for loss in losses.values())
+
+
+def test_self_paired_images_do_not_see_each_other(sources):
+    """The gallery's terms of a self-paired step are the same whatever the query image shows."""
+    stage, model = build(sources, "qeeps", self_pairs=1.0, identities=0)
+    batch = stage.batch(0)
+    detector = []
+    for query_images in (batch["query_images"], torch.zeros_like(batch["query_images"])):
+        torch.manual_seed(0)
+        losses = stage.losses(model, batch | {"query_images": query_images})
+        detector.append([float(losses[name].detach()) for name in ("cls", "reg", "rpn_cls", "rpn_reg")])
+    assert detector[0] == detector[1]
+    stage, model = build(sources, "qeeps", self_pairs=0.0, identities=0)
+    batch = stage.batch(0)
+    torch.manual_seed(0)
+    one = stage.losses(model, batch)
+    torch.manual_seed(0)
+    other = stage.losses(model, batch | {"query_images": torch.zeros_like(batch["query_images"])})
+    assert all(float(one[name].detach()) != float(other[name].detach()) for name in ("cls", "rpn_cls", "qrpn"))
+
+
+@pytest.mark.parametrize("weights", [{}, {"oim": 0.25, "sim": 3.0, "reg": 0.0, "contrastive": 2.0}])
+def test_the_total_is_the_weighted_sum(sources, tmp_path, weights):
+    """As trained, under autocast: all λ are 1 and the auxiliary terms off (§4.4), unless the recipe weighs them."""
+    steps = []
+    stage = tiny_stage(steps=2, self_pairs=0.0, losses=weights)
+    train(tiny_recipe(sources, {"qeeps": stage}), tmp_path, torch.device("cpu"), steps.append, lambda line: None)
+    assert len(steps) == 2
+    for progress in steps:
+        assert set(progress.losses) >= set(PAPER_LOSSES)
+        expected = sum(weights.get(name, float(name in PAPER_LOSSES)) * v for name, v in progress.losses.items())
+        assert progress.total == pytest.approx(expected, rel=1e-5)
