@@ -40,6 +40,19 @@ def test_the_table(scene, weights, capsysbinary):
     assert lines[1].startswith("mAP ") and lines[2].startswith("detection at IoU 0.5: recall ")
 
 
+def test_extra_labels(scene, weights, capsysbinary):
+    labels = json.loads((scene / "annotations.json").read_text())["annotations"]
+    one_each = {label["image_id"]: label for label in labels}.values()
+    extra = [{**label, "id": 10_000 + label["id"], "bbox": [1, 1, 9, 20], "person_id": -1} for label in one_each]
+    (scene / "extra.json").write_text(json.dumps({"annotations": extra}))
+    people = []
+    for more in (None, ["extra.json"]):
+        given = {"queries_file": "test_queries.json", "mode": "cached", "frames": 3, "extra": more}
+        benchmark("coco", scene, **given, weights=str(weights), as_json=True)
+        people.append(json.loads(capsysbinary.readouterr().out)["detection"]["people"])
+    assert people[1] > people[0]
+
+
 def test_files_of_a_set_that_has_its_own(scene):
     with pytest.raises(UsageError, match="belong to --dataset coco"):
         benchmark("prw", scene, annotations="train.json")

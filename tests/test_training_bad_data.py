@@ -18,7 +18,9 @@ from training_sets import (
 )
 
 from qeeps_cli.errors import DataError, ExitCode, UsageError
+from qeeps_cli.training.population import Person
 from qeeps_cli.training.run import train
+from qeeps_cli.training.teacher import teacher_embeddings
 
 EMBED = {"losses": {"contrastive": 1.0}}
 
@@ -150,3 +152,11 @@ def test_a_loss_that_is_not_finite(tmp_path, stage_name, changes, term):
     assert f"of stage {stage_name}" in message and "Lower lr" in message and ".png" in message
     assert not (tmp_path / "out" / f"{stage_name}.safetensors").exists()
     assert "NaN" not in (tmp_path / "out" / "log.jsonl").read_text()
+
+
+def test_a_teacher_that_is_missing_or_has_nobody_to_teach(tmp_path):
+    people = [Person(tmp_path / "a.jpg", None, 0, "A", "crops", teacher=True)]
+    with pytest.raises(UsageError, match=r"cannot read the teacher .*teacher\.bin"):
+        teacher_embeddings(people, [], tmp_path / "teacher.xml", tmp_path)
+    with pytest.raises(UsageError, match="no set has `teacher = true`"):
+        teacher_embeddings([], [], tmp_path / "teacher.xml", tmp_path)

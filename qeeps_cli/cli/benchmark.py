@@ -26,6 +26,10 @@ Annotations = Annotated[
 QueriesFile = Annotated[
     str | None, typer.Option(metavar="FILE", help="coco: the queries, under DIR. Default: queries.json.")
 ]
+Extra = Annotated[
+    list[str] | None,
+    typer.Option(metavar="FILE", help="coco: more labels, under DIR, such as people to ignore; may be repeated."),
+]
 Method = Annotated[
     str, typer.Option(metavar="qeeps|oim", help="Rank by the network's score, or by the cosine of embeddings.")
 ]
@@ -46,6 +50,7 @@ def benchmark(
     root: Root,
     annotations: Annotations = None,
     queries_file: QueriesFile = None,
+    extra: Extra = None,
     method: Method = "qeeps",
     mode: Mode = "exact",
     det_thresh: DetThresh = 0.5,
@@ -70,7 +75,7 @@ def benchmark(
     from qeeps_cli.evaluation.protocols import limit
     from qeeps_cli.output.json_writer import dump
 
-    frame_set = limit(_read_set(dataset, root, annotations, queries_file), queries, frames)
+    frame_set = limit(_read_set(dataset, root, annotations, queries_file, extra), queries, frames)
     for note in frame_set.notes:
         messages.note(note)
     params = InferenceParams(proposals=proposals, min_objectness=min_objectness, second_pass=second_pass)
@@ -105,12 +110,17 @@ def benchmark(
     return ExitCode.OK
 
 
-def _read_set(dataset: str, root: Path, annotations: str | None, queries: str | None) -> "FrameSet":
+def _read_set(
+    dataset: str, root: Path, annotations: str | None, queries: str | None, extra: list[str] | None
+) -> "FrameSet":
     from qeeps_cli.datasets.registry import load
 
-    files = {key: value for key, value in (("annotations", annotations), ("queries", queries)) if value is not None}
+    given = {"annotations": annotations, "queries": queries, "extra": extra}
+    files = {key: value for key, value in given.items() if value}
     if files and dataset != "coco":
-        raise UsageError(f"--annotations and --queries-file belong to --dataset coco; {dataset} has its own files.")
+        raise UsageError(
+            f"--annotations, --queries-file and --extra belong to --dataset coco; {dataset} has its own files."
+        )
     return load(dataset, root, **files)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from qeeps_cli.errors import DataError
+from qeeps_cli.errors import DataError, UsageError
 from qeeps_cli.images import resize
 from qeeps_cli.training.crop_bank import Crop
 from qeeps_cli.training.population import Person
@@ -23,7 +23,15 @@ def teacher_embeddings(people: list[Person], crops: list[Crop], model: Path, fol
     Computed once and kept in folder, under a digest of the people and the teacher.
     """
     wanted = [i for i, person in enumerate(people) if person.teacher]
-    digest = hashlib.sha256(model.with_suffix(".bin").read_bytes())
+    if not wanted:
+        raise UsageError("the recipe names a teacher, but no set has `teacher = true`, so it would teach nobody.")
+    try:
+        digest = hashlib.sha256(model.with_suffix(".bin").read_bytes())
+    except OSError as error:
+        raise UsageError(
+            f"cannot read the teacher {model.with_suffix('.bin')}: {error.strerror}. Expected an OpenVINO model: "
+            "two files, .xml and .bin."
+        ) from error
     for index in wanted:
         digest.update(f"{people[index].path.name}|{people[index].box}\n".encode("utf-8", "surrogateescape"))
     path = folder / f"teacher-{digest.hexdigest()[:16]}.npz"

@@ -207,7 +207,7 @@ def make_optimizer(model: QEEPS, config: StageConfig) -> torch.optim.Optimizer:
 
 
 def learning_rate_factor(step: int, config: StageConfig) -> float:
-    """Linear warm-up, then a cosine down to final_lr at the last step."""
+    """Linear warm-up, then a cosine that would reach final_lr one step after the last."""
     if step < config.warmup:
         return (step + 1) / config.warmup
     progress = (step - config.warmup) / max(1, config.steps - config.warmup)
