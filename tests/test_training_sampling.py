@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from test_datasets_prw import TRAIN as PRW_TRAIN
+from test_datasets_prw import write_prw
 from training_sets import (
     CLOTHES,
     COLOURS,
@@ -26,6 +28,7 @@ from training_sets import (
 
 from qeeps_cli.errors import DataError
 from qeeps_cli.images import read_image
+from qeeps_cli.training.config import DataSource
 from qeeps_cli.training.crop_bank import CropSampler
 from qeeps_cli.training.detector_losses import People
 from qeeps_cli.training.oim import OIMLoss
@@ -357,3 +360,8 @@ def test_a_batch_moves_to_the_device_whole(scene):
 def test_no_identities_at_all(sets):
     with pytest.raises(DataError, match="no identities"):
         gather([frames_source(sets / "crowd")])
+
+
+def test_prw_gives_its_training_split(tmp_path):
+    source = DataSource("prw", write_prw(tmp_path / "PRW-v16.04.20"))
+    assert sorted(frame.path.stem for frame in gather([source]).frames) == sorted(PRW_TRAIN)

@@ -15,6 +15,7 @@ from qeeps_cli.training.config import DataSource
 from qeeps_cli.types import Box
 
 UNKNOWN = -1
+SPLIT_SETS = ("prw", "cuhk-sysu")  # their readers give the test split unless told otherwise
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,8 @@ def gather(sources: Sequence[DataSource]) -> Population:
 
 
 def _read(source: DataSource) -> FrameSet | CropSet:
+    if source.kind in SPLIT_SETS:
+        return load(source.kind, source.root, **{"split": "train"} | source.options)
     if source.kind != "crops":
         return load(source.kind, source.root, **source.options)
     if source.options:
