@@ -80,15 +80,15 @@ class InferenceParams:
     """What a search may change without another network; all of it is part of every cache key.
 
     proposals: how many survive NMS (§5.3: 300). min_objectness: proposals whose summed RPN and QRPN logits give a lower
-    probability are dropped before the RoI head. min_person_score: detections below it are dropped (§4.3: 10⁻²). nms:
-    IoU above which the lower-scored of two detections is dropped. second_pass: pool the embedding again on the box that
-    RegNet refined (deviation, docs/decisions.md).
+    probability are dropped before the RoI head (0 in the paper). min_person_score: detections below it are dropped
+    (§4.3: 10⁻²). nms: IoU above which the lower-scored of two detections is dropped. second_pass: pool the embedding
+    again on the box that RegNet refined (deviation, docs/decisions.md).
     """
 
     proposals: int = 300
     pre_nms: int = 2000
     proposal_nms: float = 0.7
-    min_objectness: float = 0.0
+    min_objectness: float = 0.05
     min_person_score: float = 0.01
     nms: float = 0.4
     second_pass: bool = True

@@ -15,7 +15,7 @@ from qeeps_cli.training.assign import roi_labels, rpn_labels, sample
 
 RPN_SAMPLES = 256  # an image, half of them positive where there are enough
 ROI_POSITIVES = 0.5
-TRAINING_PROPOSALS = InferenceParams(proposals=300, pre_nms=1000)
+TRAINING_PROPOSALS = InferenceParams(proposals=300, pre_nms=1000, min_objectness=0.0)
 
 
 @dataclass(frozen=True)
