@@ -11,8 +11,8 @@ CCTV := examples/cctv/frames
 
 demo: $(VENV)/.installed
 	rm -rf demo-results
-	$(BIN)/qeeps search --query $(RENDERED)/s0000_c2_t4.jpg --box 312,266,112,265 --gallery $(RENDERED) --out demo-results/rendered
-	$(BIN)/qeeps search --query $(CCTV)/vtest_0550.jpg --box 169,367,57,146 --gallery $(CCTV) --out demo-results/cctv
+	$(BIN)/qeeps search --query $(RENDERED)/s0000_c2_t4.jpg --box 312,266,112,265 --gallery $(RENDERED) --exclude-query --out demo-results/rendered
+	$(BIN)/qeeps search --query $(CCTV)/vtest_0550.jpg --box 169,367,57,146 --gallery $(CCTV) --exclude-query --out demo-results/cctv
 	@echo
 	@echo "Look at the best matches beside the person searched for:"
 	@echo "  demo-results/rendered/contact_sheet.jpg   rendered frames of a bookstore and a street"

@@ -101,6 +101,13 @@ class SearchResult:
     parameters: dict
     notes: list[str] = field(default_factory=list)
 
+    def best_of_frames(self) -> list[Match]:
+        """Each frame's best match, by rank: a person is in a frame once, so the others there are somebody else."""
+        best: dict[Path, Match] = {}
+        for match in self.matches:
+            best.setdefault(match.frame.path, match)
+        return list(best.values())
+
 
 @dataclass(frozen=True)
 class LabelledFrame:

@@ -191,3 +191,11 @@ def test_a_file_in_the_folders_place_is_refused(tmp_path, name):
 def test_an_empty_folder_is_good(tmp_path):
     check_folder(tmp_path)
     assert os.listdir(tmp_path) == []
+
+
+def test_the_sheet_shows_each_frame_once(result):
+    best = result.best_of_frames()
+    assert [match.rank for match in best] == sorted(match.rank for match in best)
+    assert len({match.frame.path for match in best}) == len(best) == len({m.frame.path for m in result.matches})
+    for match in best:
+        assert match.score == max(m.score for m in result.matches if m.frame.path == match.frame.path)

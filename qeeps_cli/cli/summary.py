@@ -14,7 +14,7 @@ NOTES = 10
 
 
 def tell_result(result: "SearchResult", messages: Messages) -> None:
-    """Frames searched, the best matches, what was skipped, and notes."""
+    """Frames searched, the best match of each of the best frames, what was skipped, and notes."""
     frames = format_count(result.frames_searched, "frame")
     matches = format_count(len(result.matches), "match", "matches")
     place = format_box(result.query.box) if result.query.box else "the whole picture"
@@ -22,7 +22,7 @@ def tell_result(result: "SearchResult", messages: Messages) -> None:
     if result.matches:
         rows = [
             [str(match.rank), f"{match.score:.3f}", format_box(match.box), visible_name(match.frame.name)]
-            for match in result.matches[:BEST]
+            for match in result.best_of_frames()[:BEST]
         ]
         messages.say(format_table(["rank", "score", "x,y,w,h", "image"], rows))
     if result.skipped:

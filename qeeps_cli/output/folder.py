@@ -73,10 +73,11 @@ def write_folder(
 ) -> Written:
     """Writes the layout above into `out`, which `check_folder` has accepted; each file whole or not at all.
 
-    Pictures show the matches of ranks 1 to `top` that score at least `min_score`, the contact sheet the first
-    `sheet_top` of them; results.json holds all. annotate=False leaves annotated/ out. Of files already there, those
-    that an earlier search wrote are replaced or removed and no others. A picture that cannot be read again is a note.
-    weights, mode: as in `search_document`. Raises OutputError, and NotANumberError before anything is written.
+    Annotated frames show the matches of ranks 1 to `top` that score at least `min_score`, the contact sheet the best of
+    each frame for the first `sheet_top` frames; results.json holds all. annotate=False leaves annotated/ out. Of files
+    already there, those that an earlier search wrote are replaced or removed and no others. A picture that cannot be
+    read again is a note. weights, mode: as in `search_document`. Raises OutputError, and NotANumberError before
+    anything is written.
     """
     document = json_writer.dump(json_writer.search_document(result, weights, mode))
     shown = shown_matches(result, top, min_score)
@@ -92,18 +93,19 @@ def write_folder(
         folder.write(QUERY, jpeg(annotate_query(picture.rgb, query.box)))
         query_cell = query_tile(picture.rgb, query.box, query.image.name)
     tiles = []
-    on_sheet = shown[:sheet_top]
-    for path, matches in _by_frame(shown if annotate else on_sheet).items():
-        frame = _read(path, matches[0].frame.name, max_pixels, notes)
+    on_sheet = [match for match in result.best_of_frames() if match.score >= min_score][:sheet_top]
+    on_annotated = _by_frame(shown) if annotate else {}
+    for path, name in {match.frame.path: match.frame.name for match in [*shown, *on_sheet]}.items():
+        drawn = on_annotated.get(path, [])
+        wanted = [match for match in on_sheet if match.frame.path == path]
+        if not drawn and not wanted:
+            continue
+        frame = _read(path, name, max_pixels, notes)
         if frame is None:
             continue
-        if annotate:
-            folder.write(names[path], jpeg(annotate_frame(frame.rgb, matches, shown[0].score)))
-        tiles += [
-            match_tile(frame.rgb, match.box, match.rank, match.score, match.frame.name)
-            for match in matches
-            if match in on_sheet
-        ]
+        if drawn:
+            folder.write(names[path], jpeg(annotate_frame(frame.rgb, drawn, shown[0].score)))
+        tiles += [match_tile(frame.rgb, match.box, match.rank, match.score, name) for match in wanted]
     tiles.sort(key=lambda tile: tile.rank)
     summary = _summary(result, weights, mode, len(tiles))
     folder.write(CONTACT_SHEET, jpeg(contact_sheet(query_cell, tiles, summary, _message(result, min_score))))
@@ -189,7 +191,8 @@ def _read(path: Path, name: str, max_pixels: int, notes: list[str]) -> Decoded |
 def _summary(result: SearchResult, weights: Mapping[str, str], mode: str, drawn: int) -> list[str]:
     lines = [f"{_count(result.frames_searched, 'frame')} searched"]
     if drawn:
-        lines.append(f"{_count(len(result.matches), 'match', 'matches')}, {drawn} shown")
+        lines.append(f"{_count(len(result.matches), 'match', 'matches')}")
+        lines.append(f"the best of {_count(drawn, 'frame')} shown")
     if result.skipped:
         lines.append(f"{_count(len(result.skipped), 'input')} skipped")
     return [*lines, f"mode {mode}", f"weights {weights['name']}"]
