@@ -83,8 +83,7 @@ class QEEPS(nn.Module):
         return self.roi_head.embed(self.roi_head.features(feature_map, boxes))
 
     def similarity(self, query_embeddings: Tensor, embeddings: Tensor) -> Tensor:
-        """Scores (N,) of embeddings (N, D) against queries (N or 1, D): QSimNet's, or the cosine where there is
-        none."""
+        """Scores (N,) of embeddings (N, D) against queries (N or 1, D): QSimNet's, or the cosine without one."""
         if self.qsimnet is None:
             return (query_embeddings * embeddings).sum(dim=1)
         return self.qsimnet.score(query_embeddings, embeddings)

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
-from qeeps_cli.errors import DataError, ImageError
-from qeeps_cli.images import read_image, resize
+from qeeps_cli.errors import DataError
+from qeeps_cli.images import resize
 from qeeps_cli.training.augment import Rng, erase, jitter_boxes, photometric
+from qeeps_cli.training.pictures import read_picture
 from qeeps_cli.training.population import Person
 
 STORED_HEIGHT = 208  # pixels of the person: more than any canvas shows
@@ -56,10 +57,7 @@ def load_crops(people: list[Person], threads: int = 2) -> list[Crop]:
     crops: list[Crop | None] = [None] * len(people)
 
     def read(path: Path) -> None:
-        try:
-            rgb = read_image(path).rgb
-        except ImageError as error:
-            raise DataError(f"training picture {error}") from error
+        rgb = read_picture(path)
         for index in by_picture[path]:
             _require_inside(people[index], rgb.shape[:2])
             crops[index] = cut(rgb, people[index].box)

@@ -64,8 +64,10 @@ class OIMStage:
 def embedding_losses(
     embeddings: Tensor, labels: Tensor, targets: Tensor, oim: OIMLoss, config: StageConfig
 ) -> dict[str, Tensor]:
-    """L_oim and the auxiliary terms that the recipe asks for, on embeddings (N, D) of labels (N,) and targets (N,
-    D)."""
+    """L_oim and the auxiliary terms that the recipe asks for, on embeddings (N, D).
+
+    labels: (N,). targets: (N, D) of the teacher.
+    """
     losses = {"oim": oim(embeddings, labels)}
     if config.weight_of("contrastive"):
         losses["contrastive"] = contrastive_loss(embeddings, labels, config.contrastive_scale)

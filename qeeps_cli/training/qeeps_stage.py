@@ -111,8 +111,7 @@ def _person_box(pair: Pair, people: People) -> Tensor:
 
 
 def qrpn_loss(logits: Tensor, anchors: Tensor, query_people: list[Tensor], people: list[People]) -> Tensor:
-    """L_qrpn (Eq. 4): cross-entropy over QRPN_SAMPLES anchors an image. logits (B, N) before they are added to
-    RPN's."""
+    """L_qrpn (Eq. 4): cross-entropy over QRPN_SAMPLES anchors an image. logits (B, N): QRPN's own."""
     total, count = 0.0, 0
     for i, persons in enumerate(people):
         labels = qrpn_labels(anchors, query_people[i], torch.cat([persons.boxes, persons.ignored]))

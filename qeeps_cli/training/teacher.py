@@ -1,7 +1,7 @@
 """Targets from a re-identification teacher: unit vectors of a network trained on far more people than we have.
 
 The teacher is an OpenVINO IR (extra `teacher`), used in training only: its embeddings of training crops are computed
-once and kept beside the run. See docs/training.md for which teacher and on what terms.
+once and kept beside the run. See weights/README.md for which teacher the shipped weights had.
 """
 
 import hashlib
@@ -49,7 +49,7 @@ def _centred(embeddings: np.ndarray) -> np.ndarray:
     """Unit rows after their mean is taken away.
 
     What all people have in common says nothing about who they are, but it is the first thing that a pupil learns, and
-    for hundreds of steps the only one. The teacher itself ranks slightly better so (docs/training.md).
+    for hundreds of steps the only one.
     """
     centred = embeddings - embeddings.mean(axis=0)
     return centred / np.linalg.norm(centred, axis=1, keepdims=True).clip(min=1e-6)

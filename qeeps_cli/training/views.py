@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from qeeps_cli.errors import DataError, ImageError
-from qeeps_cli.images import read_image, resize
+from qeeps_cli.images import resize
 from qeeps_cli.training.augment import Rng, erase, photometric
+from qeeps_cli.training.pictures import read_picture
 from qeeps_cli.training.population import Frame
 
 SHORTER_SIDES = (300, 620)  # pixels; searching uses 600, and people of all sizes
@@ -32,10 +32,7 @@ def view(frame: Frame, focus: int | None, size: tuple[int, int], rng: Rng, mirro
 
     Raises DataError naming the picture if it cannot be read.
     """
-    try:
-        rgb = read_image(frame.path).rgb
-    except ImageError as error:
-        raise DataError(f"training picture {error}") from error
+    rgb = read_picture(frame.path)
     scale = _draw_scale(frame, focus, rgb.shape[:2], size, rng)
     scaled = resize(rgb, max(1, round(rgb.shape[0] * scale)), max(1, round(rgb.shape[1] * scale)))
     factors = np.array([scaled.shape[1] / rgb.shape[1], scaled.shape[0] / rgb.shape[0]] * 2, np.float32)
@@ -98,10 +95,7 @@ def crop_view(frame: Frame, row: int, size: tuple[int, int], rng: Rng, mirror: b
 
     That is how `model.preprocess.prepare_query` lays out a bare crop.
     """
-    try:
-        rgb = read_image(frame.path).rgb
-    except ImageError as error:
-        raise DataError(f"training picture {error}") from error
+    rgb = read_picture(frame.path)
     x1, y1, x2, y2 = (int(round(float(v))) for v in frame.boxes[row])
     crop = np.ascontiguousarray(rgb[max(y1, 0) : max(y2, y1 + 2), max(x1, 0) : max(x2, x1 + 2)])
     scale = min(rng.uniform(120, 280) / crop.shape[0], 0.95 * size[0] / crop.shape[0], 0.95 * size[1] / crop.shape[1])
