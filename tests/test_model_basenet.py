@@ -130,7 +130,7 @@ def test_squeeze_sees_query_and_gallery_in_this_order():
     gallery, query = pictures(2, seed=1), pictures(1, seed=2)
 
     def residual(images: Tensor) -> Tensor:
-        x = trunk.stem(images)
+        x = trunk.stem(images).x
         return block.bn2(block.conv2(block.relu(block.bn1(block.conv1(x))))).mean((2, 3))
 
     with torch.no_grad():

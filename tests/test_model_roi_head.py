@@ -9,7 +9,8 @@ from torchvision.models.detection._utils import BoxCoder
 
 from qeeps_cli.model.box_coding import ROI_CODER, RPN_CODER, decode, encode
 from qeeps_cli.model.config import ModelConfig
-from qeeps_cli.model.roi_head import PERSON, ClsIdenNet, RoIOutput, pool
+from qeeps_cli.model.pooling import pool
+from qeeps_cli.model.roi_head import PERSON, ClsIdenNet, RoIOutput
 
 ROI = torch.tensor([[0.0, 0.0, 100.0, 200.0]])
 

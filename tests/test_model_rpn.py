@@ -23,7 +23,7 @@ def random_qrpn(seed: int = 0) -> QRPN:
 def anchors_of(size: tuple[int, int]) -> Tensor:
     """Anchors of an image of this size; the ResNet's map has ⌈side / 16⌉ cells."""
     height, width = size
-    return Anchors(ModelConfig())(torch.zeros(1, 3, *size), torch.zeros(1, 1, -(-height // 16), -(-width // 16)))
+    return Anchors(ModelConfig())(torch.zeros(1, 1, -(-height // 16), -(-width // 16)))
 
 
 def test_fifteen_anchors_a_cell_of_the_papers_sizes_and_ratios():
@@ -66,7 +66,7 @@ def test_the_map_has_as_many_cells_as_there_are_anchors(size):
     with torch.no_grad():
         gallery_map, _ = model.basenet(image)
         logits, deltas = model.rpn(gallery_map)
-        anchors = model.anchors(image, gallery_map)
+        anchors = model.anchors(gallery_map)
     assert logits.shape == (1, len(anchors)) and deltas.shape == (1, len(anchors), 4)
     assert torch.equal(anchors, anchors_of(size))
 
@@ -165,13 +165,13 @@ def test_an_anchors_score_is_the_sum_of_both_logits_with_the_deltas_of_the_rpn(v
     own, deltas = model.rpn(gallery_map)
     guided = model.qrpn(gallery_map, query_map, query.boxes)
     assert guided.std() > 0.01
-    anchors = model.anchors(images, gallery_map)
-    found = model.proposals(images, gallery_map, query_map, query, FEW)
+    anchors = model.anchors(gallery_map)
+    found = model.proposals(tuple(images.shape[-2:]), gallery_map, query_map, query, FEW)
     for i in range(2):
         boxes, logits = select_proposals(own[i] + guided[i], deltas[i], anchors, (96, 128), FEW)
         assert torch.equal(found[i], boxes)
         assert (logits.diff() <= 0).all()
-    without = model.proposals(images, gallery_map, query_map, None, FEW)
+    without = model.proposals(tuple(images.shape[-2:]), gallery_map, query_map, None, FEW)
     assert not any(torch.equal(a, b) for a, b in zip(found, without, strict=True))
 
 
@@ -182,8 +182,8 @@ def test_with_a_constant_qrpn_the_proposals_are_the_rpns(constant):
     model.qrpn.rpn.cls_logits.weight.zero_()
     model.qrpn.rpn.cls_logits.bias.fill_(constant)
     images, gallery_map, query_map, query = proposals_and_logits(model)
-    guided = model.proposals(images, gallery_map, query_map, query, FEW)
-    plain = model.proposals(images, gallery_map, query_map, None, FEW)
+    guided = model.proposals(tuple(images.shape[-2:]), gallery_map, query_map, query, FEW)
+    plain = model.proposals(tuple(images.shape[-2:]), gallery_map, query_map, None, FEW)
     assert all(len(boxes) == 8 for boxes in plain)
     assert all(torch.equal(a, b) for a, b in zip(guided, plain, strict=True))
 

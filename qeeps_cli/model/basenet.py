@@ -1,5 +1,7 @@
 """BaseNet: ResNet conv1–conv4 at stride 16, shared by query and gallery, with a QSSE block in every residual block."""
 
+from typing import NamedTuple
+
 import torch
 import torchvision
 from torch import Tensor, nn
@@ -9,6 +11,18 @@ from qeeps_cli.model.config import ModelConfig
 from qeeps_cli.model.qsse import QSSE, absorb_initial_excitation, squeeze
 
 STRIDE = 16
+
+
+class Stem(NamedTuple):
+    """What of an image does not depend on the image that it is paired with: all before the first QSSE block.
+
+    x: (B, C, H/4, W/4), conv1 to max-pool. residual: (B, C', H/4, W/4), the residual branch of conv2's first block.
+    size: (H, W) of the image.
+    """
+
+    x: Tensor
+    residual: Tensor
+    size: tuple[int, int]
 
 
 class BaseNet(nn.Module):
@@ -37,22 +51,25 @@ class BaseNet(nn.Module):
     def out_channels(self) -> int:
         return _last_norm(self.layer3[-1]).num_features
 
-    def stem(self, images: Tensor) -> Tensor:
-        """conv1 to max-pool: what a query needs only once, whatever it is paired with."""
-        return self.maxpool(self.relu(self.bn1(self.conv1(images))))
+    def stem(self, images: Tensor) -> Stem:
+        """What images (B, 3, H, W) need only once, whatever they are paired with."""
+        x = self.maxpool(self.relu(self.bn1(self.conv1(images))))
+        return Stem(x, _residual(self.layer1[0], x), tuple(images.shape[-2:]))
 
-    def forward(self, gallery: Tensor, query_stem: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def forward(self, gallery: Tensor | Stem, query: Stem | None = None) -> tuple[Tensor, Tensor]:
         """Feature maps of a batch of pairs.
 
-        gallery: (B, 3, H, W) normalised. query_stem: (B or 1, C, H/4, W/4), `stem` of query images of the same size;
-        None pairs each gallery image with itself. Returns (gallery map, query map), (B, C, H/16, W/16) each; without
-        QSSE the query map does not depend on the gallery and keeps the query's batch of B or 1.
+        gallery: (B, 3, H, W) normalised, or their `stem`. query: `stem` of B or 1 query images of the same size; None
+        pairs each gallery image with itself. Returns (gallery map, query map), (B, C, H/16, W/16) each; without QSSE
+        the query map does not depend on the gallery and keeps the query's batch of B or 1.
         """
-        x_gallery = self.stem(gallery)
-        x_query = query_stem
+        gallery = self.stem(gallery) if isinstance(gallery, Tensor) else gallery
+        x_gallery, x_query = gallery.x, None if query is None else query.x
         for index, block in enumerate(self.blocks()):
-            u_gallery = _residual(block, x_gallery)
-            u_query = None if x_query is None else _residual(block, x_query)
+            u_gallery = _residual(block, x_gallery) if index else gallery.residual
+            u_query = None
+            if query is not None:
+                u_query = _residual(block, x_query) if index else query.residual
             if self.qsse is not None:
                 z_gallery = squeeze(u_gallery)
                 z_query = z_gallery if u_query is None else squeeze(u_query).expand(len(z_gallery), -1)

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torchvision.ops import boxes as box_ops
 
 from qeeps_cli.errors import NotANumberError
-from qeeps_cli.model.basenet import BaseNet
+from qeeps_cli.model.basenet import BaseNet, Stem
 from qeeps_cli.model.config import InferenceParams, ModelConfig
 from qeeps_cli.model.qsimnet import QSimNet
 from qeeps_cli.model.roi_head import ClsIdenNet
@@ -17,21 +17,25 @@ from qeeps_cli.model.rpn import QRPN, RPN, Anchors, select_proposals
 class QueryInput(NamedTuple):
     """A query at the network's door.
 
-    stem: (1 or B, C, H/4, W/4), `BaseNet.stem` of the query image. boxes: (1 or B, 4) float32 xyxy input pixels.
+    stem: `BaseNet.stem` of 1 or B query images. boxes: (1 or B, 4) float32 xyxy input pixels.
     """
 
-    stem: Tensor
+    stem: Stem
     boxes: Tensor
 
 
 class Found(NamedTuple):
-    """People in one image: boxes (N, 4) xyxy input pixels, person_scores (N,), scores (N,) descending, embeddings (N,
-    D)."""
+    """People in one image.
+
+    boxes: (N, 4) xyxy input pixels. person_scores: (N,). scores: (N,) descending. embeddings: (N, D). proposals: (P, 4)
+    xyxy input pixels, which the RoI head looked at.
+    """
 
     boxes: Tensor
     person_scores: Tensor
     scores: Tensor
     embeddings: Tensor
+    proposals: Tensor
 
 
 class QEEPS(nn.Module):
@@ -63,16 +67,21 @@ class QEEPS(nn.Module):
         return QueryInput(self.basenet.stem(images), boxes)
 
     def proposals(
-        self, images: Tensor, gallery_map: Tensor, query_map: Tensor, query: QueryInput | None, params: InferenceParams
+        self,
+        size: tuple[int, int],
+        gallery_map: Tensor,
+        query_map: Tensor,
+        query: QueryInput | None,
+        params: InferenceParams,
     ) -> list[Tensor]:
-        """Proposals of each image, (P_i, 4) xyxy; with a query and a QRPN, logits are the sum of both (§4.2)."""
+        """Proposals of each image of size (H, W), (P_i, 4) xyxy; with a query and a QRPN, logits are the sum of both
+        (§4.2)."""
         logits, deltas = self.rpn(gallery_map)
         if query is not None and self.qrpn is not None:
             logits = logits + self.qrpn(gallery_map, query_map, query.boxes)
         _require_numbers("the proposals", logits, deltas)
-        anchors = self.anchors(images, gallery_map)
-        size = tuple(images.shape[-2:])
-        return [select_proposals(logits[i], deltas[i], anchors, size, params)[0] for i in range(len(images))]
+        anchors = self.anchors(gallery_map)
+        return [select_proposals(*each, anchors, size, params)[0] for each in zip(logits, deltas, strict=True)]
 
     def query_embedding(self, query_map: Tensor, query: QueryInput) -> Tensor:
         """Embeddings (1 or B, D) of the query people, pooled from the query stream."""
@@ -89,26 +98,33 @@ class QEEPS(nn.Module):
         return self.qsimnet.score(query_embeddings, embeddings)
 
     @torch.no_grad()
-    def forward(self, images: Tensor, query: QueryInput | None, params: InferenceParams) -> list[Found]:
+    def forward(self, gallery: Tensor | Stem, query: QueryInput | None, params: InferenceParams) -> list[Found]:
         """Search a batch of gallery images of one size.
 
-        images: (B, 3, H, W) normalised. query: None finds people without a query: each image is paired with itself, RPN
-        alone proposes, and `scores` are the person scores. Returns one Found per image. Raises NotANumberError.
+        gallery: (B, 3, H, W) normalised, or their `BaseNet.stem`. query: None finds people without a query: each image
+        is paired with itself, RPN alone proposes, and `scores` are the person scores. Returns one Found per image.
+        Raises NotANumberError.
         """
-        gallery_map, query_map = self.basenet(images, None if query is None else query.stem)
-        proposals = self.proposals(images, gallery_map, query_map, query, params)
+        size = tuple(gallery.shape[-2:]) if isinstance(gallery, Tensor) else gallery.size
+        gallery_map, query_map = self.basenet(gallery, None if query is None else query.stem)
+        proposals = self.proposals(size, gallery_map, query_map, query, params)
         query_embeddings = None
         if query is not None:
-            query_embeddings = self.query_embedding(query_map, query).expand(len(images), -1)
+            query_embeddings = self.query_embedding(query_map, query).expand(len(gallery_map), -1)
         output = self.roi_head(gallery_map, proposals)
         _require_numbers("the people found", *output)
-        candidates = Found(
-            output.refined(torch.cat(proposals)), output.person_scores, output.person_scores, output.embeddings
+        boxes = output.refined(torch.cat(proposals))
+        counts = [len(p) for p in proposals]
+        per_image = zip(
+            *(tensor.split(counts) for tensor in (boxes, output.person_scores, output.embeddings)),
+            proposals,
+            strict=True,
         )
         found = []
-        for i, part in enumerate(_split(candidates, [len(p) for p in proposals])):
+        for i, (boxes, person_scores, embeddings, proposed) in enumerate(per_image):
+            candidates = Found(boxes, person_scores, person_scores, embeddings, proposed)
             own_query = None if query_embeddings is None else query_embeddings[i : i + 1]
-            found.append(self._keep_people(part, own_query, tuple(images.shape[-2:]), params))
+            found.append(self._keep_people(candidates, own_query, size, params))
         return self._second_pass(gallery_map, found, query_embeddings) if params.second_pass else found
 
     def _keep_people(
@@ -147,8 +163,4 @@ def _require_numbers(what: str, *tensors: Tensor) -> None:
 
 
 def _pick(found: Found, index: Tensor) -> Found:
-    return Found(*(tensor[index] for tensor in found))
-
-
-def _split(found: Found, counts: list[int]) -> list[Found]:
-    return [Found(*parts) for parts in zip(*(tensor.split(counts) for tensor in found), strict=True)]
+    return Found(*(tensor[index] for tensor in found[:-1]), found.proposals)

@@ -5,11 +5,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision.ops import roi_align
 
-from qeeps_cli.model.basenet import STRIDE, build_resnet
+from qeeps_cli.model.basenet import build_resnet
 from qeeps_cli.model.box_coding import ROI_CODER, decode
 from qeeps_cli.model.config import ModelConfig
+from qeeps_cli.model.pooling import pool
 
 PERSON = 1  # class index of ClsNet and RegNet; 0 is background
 
@@ -31,16 +31,6 @@ class RoIOutput(NamedTuple):
         return decode(ROI_CODER, self.deltas[:, PERSON], rois)
 
 
-def pool(feature_map: Tensor, rois: list[Tensor], size: int) -> Tensor:
-    """RoIAlign of (B, C, H, W) on one (R_i, 4) list of xyxy input pixels per image: (R, C, size, size), map's dtype.
-
-    In float32 whatever the map's dtype: a bfloat16 coordinate is off by pixels.
-    """
-    boxes = [r.float() for r in rois]
-    pooled = roi_align(feature_map.float(), boxes, size, 1 / STRIDE, sampling_ratio=2, aligned=True)
-    return pooled.to(feature_map.dtype)
-
-
 class ClsIdenNet(nn.Module):
     """The RoI head. `layer4` is the ResNet's conv5 and keeps torchvision's names."""
 
@@ -48,6 +38,7 @@ class ClsIdenNet(nn.Module):
         super().__init__()
         resnet = build_resnet(config)
         self.pool_size = config.pool_size
+        self.pool = pool  # `deploy.for_search` may put a faster one here
         self.layer4 = resnet.layer4
         features = resnet.fc.in_features
         self.cls_net = nn.Linear(features, 2)
@@ -60,7 +51,11 @@ class ClsIdenNet(nn.Module):
 
     def features(self, feature_map: Tensor, rois: list[Tensor]) -> Tensor:
         """conv5 features (R, F) float32 of RoIs given per image as (R_i, 4) xyxy pixels of the network's input."""
-        return self.layer4(pool(feature_map, rois, self.pool_size)).mean(dim=(2, 3), dtype=torch.float32)
+        return self.conv5(feature_map, rois).mean(dim=(2, 3), dtype=torch.float32)
+
+    def conv5(self, feature_map: Tensor, rois: list[Tensor]) -> Tensor:
+        """(R, F, size, size) of the RoIs that `features` takes."""
+        return self.layer4(self.pool(feature_map, rois, self.pool_size))
 
     def embed(self, features: Tensor) -> Tensor:
         """ID Net: conv5 features (R, F) to unit-length embeddings (R, D), float32."""

@@ -8,7 +8,7 @@ from torchvision.ops import boxes as box_ops
 from qeeps_cli.model.basenet import STRIDE
 from qeeps_cli.model.box_coding import RPN_CODER, decode
 from qeeps_cli.model.config import InferenceParams, ModelConfig
-from qeeps_cli.model.roi_head import pool
+from qeeps_cli.model.pooling import pool
 
 MIN_SIDE = 1.0  # pixels; thinner proposals carry nothing that RoIAlign could pool
 
@@ -43,6 +43,7 @@ class QRPN(nn.Module):
     def __init__(self, in_channels: int, config: ModelConfig):
         super().__init__()
         self.pool_size = config.pool_size
+        self.pool = pool  # `deploy.for_search` may put a faster one here
         self.fc1 = nn.Linear(in_channels * config.pool_size**2, in_channels // config.reduction)
         self.fc2 = nn.Linear(in_channels // config.reduction, in_channels)
         self.rpn = RPN(in_channels, config, regression=False)
@@ -50,7 +51,7 @@ class QRPN(nn.Module):
     def excitation(self, query_map: Tensor, query_boxes: Tensor) -> Tensor:
         """Query maps (B, C, H, W) and boxes (B or 1, 4) xyxy, pixels of the network's input, to weights (B, C, 1,
         1)."""
-        pooled = pool(query_map, list(query_boxes.expand(len(query_map), -1).split(1)), self.pool_size)
+        pooled = self.pool(query_map, list(query_boxes.expand(len(query_map), -1).split(1)), self.pool_size)
         return self.fc2(self.fc1(pooled.flatten(1)).relu()).sigmoid()[:, :, None, None]
 
     def forward(self, gallery_map: Tensor, query_map: Tensor, query_boxes: Tensor) -> Tensor:
@@ -67,10 +68,10 @@ class Anchors(nn.Module):
         sizes = tuple(STRIDE * scale for scale in config.anchor_scales)
         self.generator = AnchorGenerator((sizes,), (config.anchor_ratios,))
 
-    def forward(self, images: Tensor, feature_map: Tensor) -> Tensor:
+    def forward(self, feature_map: Tensor) -> Tensor:
         """(H·W·A, 4) float32 xyxy pixels of the network's input; the same for every image of the batch."""
         # Not generator.forward: it takes image size // map size for the stride, which is 15 for 562 pixels.
-        self.generator.set_cell_anchors(torch.float32, images.device)
+        self.generator.set_cell_anchors(torch.float32, feature_map.device)
         return self.generator.grid_anchors([feature_map.shape[-2:]], [(STRIDE, STRIDE)])[0]
 
 

@@ -114,7 +114,7 @@ def detector_forward(
     extra_logits: QRPN's, added to RPN's for choosing proposals (§4.2).
     """
     logits, deltas = model.rpn(gallery_map)
-    anchors = model.anchors(images, gallery_map)
+    anchors = model.anchors(gallery_map)
     losses = rpn_losses(logits, deltas, anchors, people)
     combined = logits if extra_logits is None else logits + extra_logits
     rois = sample_rois(combined, deltas, anchors, people, tuple(images.shape[-2:]), count)

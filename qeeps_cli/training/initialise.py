@@ -12,11 +12,12 @@ from qeeps_cli.model.qsse import INITIAL_EXCITATION
 from qeeps_cli.weights import FORMAT
 
 
-def initialise(model: QEEPS, path: Path) -> None:
+def initialise(model: QEEPS, path: Path) -> bool:
     """Fill the model from path as far as it goes; blocks that path does not have keep their fresh start.
 
     path: safetensors with torchvision's ResNet names (conv1 … layer3, with or without layer4), or a qeeps checkpoint,
-    of whatever variant. Raises WeightsError naming the tensors when the backbone does not fit.
+    of whatever variant. Returns whether it was a qeeps checkpoint, whose ID Net is trained. Raises WeightsError naming
+    the tensors when the backbone does not fit.
     """
     try:
         with safe_open(path, framework="pt") as file:
@@ -25,6 +26,7 @@ def initialise(model: QEEPS, path: Path) -> None:
     except Exception as error:
         raise WeightsError(f"cannot start from {path}: expected a safetensors file ({error}).") from error
     fill(model, tensors if is_qeeps else _resnet_names(tensors), str(path))
+    return is_qeeps
 
 
 def fill(model: QEEPS, tensors: dict[str, Tensor], source: str) -> None:

@@ -73,7 +73,7 @@ class QEEPSStage:
         query_logits = None
         if model.qrpn is not None and not batch["self_paired"]:
             query_logits = model.qrpn(gallery_map, query_map, query.boxes)
-            anchors = model.anchors(batch["images"], gallery_map)
+            anchors = model.anchors(gallery_map)
             losses["qrpn"] = qrpn_loss(query_logits, anchors, batch["query_people"], people)
         detector, rois, output = detector_forward(
             model, batch["images"], gallery_map, people, self.config.rois, query_logits

@@ -57,19 +57,22 @@ def train(
     else:
         targets = np.full((len(crops), config.model.embedding_dim), np.nan, np.float32)
 
+    id_net_is_trained = False
+
     def make_model(stage: str) -> QEEPS:
+        nonlocal id_net_is_trained
         torch.manual_seed(config.seed)
         # query guidance comes with the last stage, which starts from a trained OIM (§5.2)
         model = QEEPS(config.model if stage == "qeeps" else replace(config.model, variant="oim"))
         if config.init:
-            initialise(model, config.init)
+            id_net_is_trained = initialise(model, config.init)
         return model
 
     def make_stage(name: str, model: QEEPS, fresh: bool) -> Stage:
         stage_config = config.stages[name]
         batches = CropBatches(population, crops, targets, stage_config)
         if name == "embed":
-            if fresh:
+            if fresh and not id_net_is_trained:
                 sample = crops[:: max(1, len(crops) // WHITENING_CROPS)]
                 features = features_plain(model.eval(), sample, stage_config.canvas)
                 whiten_id_net(model, torch.from_numpy(features).to(device))
