@@ -185,7 +185,7 @@ def test_optimizer_groups(optimizer):
         "basenet.bn1.weight",
         "basenet.bn1.bias",
     }
-    heads = ("rpn.", "qrpn.", "qsimnet.", "roi_head.cls_net", "roi_head.reg_net", "roi_head.id_net", "basenet.qsse")
+    heads = ("rpn.", "qrpn.", "roi_head.cls_net", "roi_head.reg_net", "roi_head.id_net", "basenet.qsse")
     for name, parameter in model.named_parameters():
         if name in groups:
             lr, decay = groups[name]
@@ -198,7 +198,7 @@ def test_optimizer_groups(optimizer):
         "roi_head.id_net.weight": (0.05, 0.1),
         "basenet.qsse.0.fc2.bias": (0.05, 0.0),
         "qrpn.rpn.conv.weight": (0.05, 0.1),
-        "qsimnet.norm.weight": (0.05, 0.0),
+        "qsimnet.norm.weight": (0.01, 0.0),  # starts as the best metric so far, and keeps near it
     }
     assert {name: pytest.approx(groups[name]) for name in examples} == examples
 

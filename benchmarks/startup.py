@@ -1,0 +1,29 @@
+"""Seconds until `qeeps --help` has answered, against an empty Python.
+
+python benchmarks/startup.py
+"""
+
+import subprocess
+import sys
+
+from timing import interleaved, table
+
+
+def main() -> None:
+    commands = {
+        "qeeps --help": [sys.executable, "-m", "qeeps_cli", "--help"],
+        "qeeps search --help": [sys.executable, "-m", "qeeps_cli", "search", "--help"],
+        "python -c pass": [sys.executable, "-c", "pass"],
+    }
+    seconds = interleaved(
+        {
+            name: lambda command=command: subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+            for name, command in commands.items()
+        },
+        rounds=9,
+    )
+    print(table(["", "s"], [[name, f"{value:.2f}"] for name, value in seconds.items()]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,38 @@
+"""What the benchmarks share: interleaved timing, pictures, and tables."""
+
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from qeeps_cli.images import read_image, resize
+
+REPOSITORY = Path(__file__).parents[1]
+FRAMES = sorted((REPOSITORY / "examples" / "rendered" / "frames").glob("*.jpg"))
+
+
+def pictures(count: int, height: int | None = None, width: int | None = None) -> list[np.ndarray]:
+    """Example frames (H, W, 3) uint8, evenly spaced, repeated if there are too few; resized if a size is given."""
+    chosen = [FRAMES[i * len(FRAMES) // count % len(FRAMES)] for i in range(count)]
+    decoded = [read_image(path).rgb for path in chosen]
+    return decoded if height is None else [resize(rgb, height, width) for rgb in decoded]
+
+
+def interleaved(contenders: dict[str, Callable[[], None]], rounds: int, warmup: int = 1) -> dict[str, float]:
+    """Median seconds of each; in each round everybody runs once, so that a slow minute of the machine hits all."""
+    seconds: dict[str, list[float]] = {name: [] for name in contenders}
+    for turn in range(warmup + rounds):
+        for name, run in contenders.items():
+            began = time.perf_counter()
+            run()
+            if turn >= warmup:
+                seconds[name].append(time.perf_counter() - began)
+    return {name: statistics.median(times) for name, times in seconds.items()}
+
+
+def table(header: list[str], rows: list[list[str]]) -> str:
+    """A Markdown table, as it goes into docs/performance.md."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
