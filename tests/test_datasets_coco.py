@@ -236,7 +236,7 @@ def test_unknown_frame(three):
 
 def test_registry(three):
     assert len(load("coco", three)) == 3
-    assert set(DATASETS) == {"coco", "cuhk-sysu", "prw", "prw-mini"}
+    assert set(DATASETS) == {"coco", "cuhk-sysu", "examples", "prw", "prw-mini"}
     with pytest.raises(UsageError, match="unknown dataset 'market'; known are coco"):
         load("market", three)
     with pytest.raises(UsageError, match="coco has no option split; it has annotations, queries, extra"):

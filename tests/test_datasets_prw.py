@@ -1,5 +1,6 @@
 """PRW and PRW-mini, on small sets in the original layout."""
 
+import hashlib
 import sys
 from pathlib import Path
 
@@ -60,6 +61,40 @@ def test_test_split(prw):
     assert frames["c6s2_050000.jpg"].boxes.shape == (0, 4)
 
 
+def test_the_newest_labels_of_a_frame_count(prw):
+    rows = {"anno_previous": [[7, 1, 1, 9, 9]], "anno_file": [[8, 2, 2, 9, 9]], "box_new": [[9, 3, 3, 9, 9]]}
+    path = prw / "annotations" / "c6s2_050000.jpg.mat"
+    for key in ("anno_previous", "anno_file", "box_new"):
+        savemat(path, {"other": 1.0, **{k: np.array(rows[k], float) for k in list(rows)[: list(rows).index(key) + 1]}})
+        assert load_prw(prw)["c6s2_050000.jpg"].person_ids.tolist() == [int(rows[key][0][0])]
+
+
+def wrapped(names):
+    return cells([np.array([[name]], dtype=object) for name in names])
+
+
+@pytest.mark.parametrize(
+    "as_matlab", [cells, lambda names: cells(names).T, wrapped, np.array], ids=["Nx1", "1xN", "cells in cells", "chars"]
+)
+def test_names_in_whatever_shape_matlab_gives_them(prw, as_matlab):
+    savemat(prw / "frame_test.mat", {"img_index_test": as_matlab(TEST)})
+    assert [frame.name for frame in load_prw(prw).frames] == [f"{name}.jpg" for name in TEST]
+
+
+@pytest.mark.parametrize("ids", [[[1, 2, 3]], [[1], [2], [3]], [[1.0, 2.0]]])
+def test_identities_as_row_or_column(prw, ids):
+    savemat(prw / "ID_train.mat", {"ID_train": np.array(ids)})
+    assert load_prw(prw, split="train").identities == (1, 2)
+
+
+def test_a_single_frame_person_and_identity(tmp_path):
+    root = write_prw(tmp_path / "prw", test=TEST[:1], queries=QUERIES[:1])
+    savemat(root / "ID_train.mat", {"ID_train": 2})
+    frames = load_prw(root)
+    assert (len(frames), frames.queries[0].gallery) == (1, ())
+    assert load_prw(root, split="train").identities == (2,)
+
+
 def test_negative_coordinates_are_truncated_towards_zero_and_kept(prw):
     np.testing.assert_array_equal(load_prw(prw)["c1s1_001025.jpg"].boxes, [[-3, -1, 37, 79]])
 
@@ -74,6 +109,18 @@ def test_queries_with_crlf_lines(prw):
 
 def test_an_id_that_stands_twice_in_a_frame_counts_with_its_first_box(prw):
     assert load_prw(prw).appearances[5]["c2s1_001000.jpg"] == (1.0, 2.0, 31.0, 42.0)
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", " \r\n", "\r\n\r\n"])
+@pytest.mark.parametrize("start", ["", "\ufeff"], ids=["", "mark"])
+def test_line_ends_blank_lines_and_byte_order_marks(prw, start, end):
+    (prw / "query_info.txt").write_bytes((start + end.join([*QUERIES, ""])).encode())
+    assert [query.name for query in load_prw(prw).queries] == ["5 c1s1_001000", "6 c2s1_001000"]
+
+
+def test_query_boxes_are_truncated_before_they_are_added(prw):
+    (prw / "query_info.txt").write_text("5 -3.7 -0.2 40.9 80.5 c1s1_001000\n")
+    assert load_prw(prw).queries[0].box == (-3.0, 0.0, 37.0, 80.0)
 
 
 def test_cross_camera_galleries(prw):
@@ -116,11 +163,17 @@ def test_prw_mini_tells_which_queries_are_missing(prw):
         load_prw(prw, queries="mini")
 
 
-def test_boxes_without_area_are_dropped_with_a_note(prw):
-    savemat(prw / "annotations" / "c6s2_050000.jpg.mat", {"box_new": np.array([[4, 1, 1, 0.5, 9], [4, 1, 1, 5, 9]])})
+def test_boxes_without_area_are_dropped_with_one_note(prw):
+    rows = np.array([[4, 1, 1, 0.5, 9], [4, 1, 1, 5, 9]])
+    savemat(prw / "annotations" / "c6s2_050000.jpg.mat", {"box_new": rows})
+    savemat(prw / "annotations" / "c1s1_001025.jpg.mat", {"box_new": rows * [1, 1, 1, 1, -1]})
     frames = load_prw(prw)
     np.testing.assert_array_equal(frames["c6s2_050000.jpg"].boxes, [[1, 1, 6, 10]])
-    assert "c6s2_050000.jpg.mat" in frames.notes[0]
+    assert frames.notes == ("3 boxes without area were dropped, the first in c1s1_001025.jpg",)
+
+
+def test_sound_sets_have_no_notes(prw):
+    assert load_prw(prw).notes == ()
 
 
 def spoil(root, what):
@@ -136,6 +189,16 @@ def spoil(root, what):
         savemat(root / "frame_test.mat", {"img_index_test": cells([])})
     elif what == "query line":
         (root / "query_info.txt").write_text(QUERIES[0] + "\r\n5 100 50 40 c1s1_001000\r\n")
+    elif what == "not a number":
+        savemat(root / "annotations" / "c1s1_001000.jpg.mat", {"box_new": np.array([[1, 2, np.nan, 4, 5]])})
+    elif what == "no area":
+        (root / "query_info.txt").write_text("5 100 50 0.9 40 c1s1_001000\n")
+    elif what == "infinite":
+        (root / "query_info.txt").write_text("5 100 50 inf 40 c1s1_001000\n")
+    elif what == "not text":
+        (root / "query_info.txt").write_bytes(b"\xff\xfe5\x00 \x00")
+    elif what == "new MATLAB format":
+        (root / "frame_test.mat").write_bytes(b"MATLAB 7.3 MAT-file".ljust(124) + b"\x00\x02IM" + b"\x89HDF\r\n\x1a\n")
     elif what == "query frame":
         (root / "query_info.txt").write_text("5 1 2 3 4 c9s9_000000\n")
     else:
@@ -145,8 +208,9 @@ def spoil(root, what):
 @pytest.mark.parametrize(
     ("what", "says"),
     [
-        ("frames", "frames does not exist; expected PRW's images; --root should be the folder PRW-v16.04.20"),
-        ("annotations", "annotations does not exist; expected PRW's annotations"),
+        ("frames", "has no frames/; expected the folder PRW-v16.04.20, which holds frames and annotations. The folder"),
+        ("annotations", "has no annotations/; expected the folder PRW-v16.04.20, which holds frames and annotations"),
+        ("ID_train.mat", "ID_train.mat does not exist; expected the identities of PRW's train split"),
         ("frame_test.mat", "frame_test.mat does not exist; expected the names of PRW's test frames"),
         ("query_info.txt", "query_info.txt does not exist; expected PRW's queries"),
         (
@@ -155,23 +219,54 @@ def spoil(root, what):
         ),
         ("annotations/c1s1_001025.jpg.mat", "annotations: 1 of the 4 files"),
         ("variable", "expected the variable box_new or anno_file or anno_previous, found boxes"),
-        ("shape", "expected rows [id, x, y, w, h], got an array of shape (2, 4)"),
+        ("shape", "expected finite rows [id, x, y, w, h], got an array of shape (2, 4)"),
+        ("not a number", "c1s1_001000.jpg.mat: expected finite rows [id, x, y, w, h]"),
         ("damaged", "frame_test.mat: cannot be read as a MATLAB file"),
         ("no names", "found none"),
-        ("query line", "query_info.txt, line 2: expected \"id x y w h frame\", got '5 100 50 40 c1s1_001000'"),
+        ("new MATLAB format", "frame_test.mat: cannot be read as a MATLAB file"),
+        ("query line", 'query_info.txt, line 2: expected "id x y w h frame" with'),
+        ("query line", "got '5 100 50 40 c1s1_001000'"),
+        ("no area", "a width and height of 1 or more, got '5 100 50 0.9 40 c1s1_001000'"),
+        ("infinite", "query_info.txt, line 1: expected"),
+        ("not text", "query_info.txt, line 1: expected"),
         ("query frame", "query frames are not among the frames of frame_test.mat: c9s9_000000.jpg"),
     ],
 )
 def test_mistakes_are_told_with_what_was_looked_for_and_where(prw, what, says):
     spoil(prw, what)
     with pytest.raises(DataError) as error:
-        load_prw(prw)
+        load_prw(prw, split="train" if what == "ID_train.mat" else "test")
     assert says in str(error.value) and str(prw) in str(error.value)
 
 
-def test_a_wrong_root(tmp_path):
-    with pytest.raises(DataError, match="nowhere does not exist; expected the folder PRW-v16.04.20"):
-        load_prw(tmp_path / "nowhere")
+@pytest.mark.parametrize(
+    ("place", "says"),
+    [
+        ("nowhere", "nowhere does not exist; expected the folder PRW-v16.04.20"),
+        ("sets/PRW-v16.04.20/query_info.txt", "query_info.txt is a file; expected the folder PRW-v16.04.20"),
+        ("sets/PRW-v16.04.20/frames", "frames has no frames/ and annotations/"),
+        ("sets/PRW-v16.04.20/frames", "Did you mean {root}?"),
+        ("", "Did you mean {root}?"),
+        ("empty", "The folder {empty} is empty."),
+    ],
+)
+def test_a_wrong_root(tmp_path, place, says):
+    root = write_prw(tmp_path / "sets" / "PRW-v16.04.20")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError) as error:
+        load_prw(tmp_path / place)
+    assert says.format(root=root, empty=tmp_path / "empty") in str(error.value)
+
+
+def test_a_root_of_another_name(prw):
+    assert len(load_prw(prw.rename(prw.parent / "my prw"))) == len(TEST)
+
+
+def test_without_a_set_nearby_nothing_is_suggested(tmp_path):
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    with pytest.raises(DataError) as error:
+        load_prw(tmp_path / "a")
+    assert "Did you mean" not in str(error.value) and "holds: b." in str(error.value)
 
 
 def test_scipy_is_asked_for_only_when_a_mat_file_is_read(prw, monkeypatch):
@@ -187,5 +282,18 @@ def test_unknown_options(prw, options):
 
 
 def test_prw_mini_table_has_thirty_pairs():
-    assert len(set(PRW_MINI)) == 30
-    assert PRW_MINI[0] == (484, "c2s1_159941") and PRW_MINI[-1] == (906, "c3s2_125794")
+    assert len(set(PRW_MINI)) == len(PRW_MINI) == 30
+    lines = "".join(f"{person_id} {frame}\n" for person_id, frame in PRW_MINI)
+    assert (
+        hashlib.sha256(lines.encode()).hexdigest() == "75e0cf4b884b089f4ae2edc4ba830ff4b7aa5fa90378d6858d3cb36286c9c4a1"
+    )
+
+
+def test_one_missing_query_of_prw_mini_is_named(tmp_path):
+    names = sorted({frame for _, frame in PRW_MINI})
+    lines = [f"{person} 10 20 30 60 {frame}" for person, frame in PRW_MINI]
+    root = write_prw(tmp_path / "prw", test=names, queries=lines[:16] + lines[17:])
+    with pytest.raises(DataError) as error:
+        load("prw-mini", root)
+    person, frame = PRW_MINI[16]
+    assert f"query_info.txt: 1 of PRW-mini's 30 queries are missing: {person} in {frame}.jpg." in str(error.value)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from qeeps_cli.datasets.files import Listing, require_all, require_folder
+from qeeps_cli.datasets.files import Listing, find_root, require_all
 from qeeps_cli.datasets.frames import FrameSet
 from qeeps_cli.datasets.mat import field, read_mat, records, strings, text, xywh
 from qeeps_cli.errors import DataError, UsageError
@@ -24,6 +24,7 @@ from qeeps_cli.types import Box, LabelledFrame, LabelledQuery
 
 GALLERY_SIZES = (50, 100, 500, 1000, 2000, 4000)
 SPLITS = ("train", "test")
+FOLDERS = ("Image/SSM", "annotation")
 XYWH = tuple[int, int, int, int]
 Appearance = tuple[int, str, XYWH]  # person, frame, box: who was seen where
 
@@ -42,7 +43,7 @@ def load_cuhk_sysu(root: Path, split: str = "test", gallery_size: int | str = 10
         raise UsageError(f"CUHK-SYSU has the splits {SPLITS}, got {split!r}.")
     if gallery_size != "all" and gallery_size not in GALLERY_SIZES:
         raise UsageError(f'CUHK-SYSU has galleries of {GALLERY_SIZES} frames, or "all", got {gallery_size!r}.')
-    root = _find_root(Path(root))
+    root = find_root(Path(root), FOLDERS, f"the folder of CUHK-SYSU, which holds {' and '.join(FOLDERS)}", ("dataset",))
     boxes = _read_boxes(root / "annotation" / "Images.mat")
     names = _split_names(root, split, boxes)
     if split == "train":
@@ -55,20 +56,16 @@ def load_cuhk_sysu(root: Path, split: str = "test", gallery_size: int | str = 10
     return replace(frames, queries=tuple(queries))
 
 
-def _find_root(root: Path) -> Path:
-    require_folder(root, "the folder of CUHK-SYSU that holds Image/ and annotation/")
-    root = next((r for r in (root, root / "dataset") if (r / "annotation").is_dir()), root)
-    require_folder(root / "annotation", "CUHK-SYSU's annotations; --root should hold Image/ and annotation/")
-    require_folder(root / "Image" / "SSM", "CUHK-SYSU's images; --root should hold Image/ and annotation/")
-    return root
-
-
 def _read_boxes(path: Path) -> dict[str, list[XYWH]]:
     """Frame name to its boxes, those without area left out, in the file's order."""
     boxes = {}
-    for image in records(read_mat(path, ("Img",), "CUHK-SYSU's boxes")):
-        people = (xywh(field(person, "idlocate", str(path))) for person in records(field(image, "box", str(path))))
-        boxes[text(field(image, "imname", str(path)))] = [b for b in people if b is not None and b[2] > 0 and b[3] > 0]
+    for image in records(read_mat(path, ("Img",), "CUHK-SYSU's boxes"), str(path)):
+        name = text(field(image, "imname", str(path)))
+        where = f"{path}: {name}"
+        people = (
+            xywh(field(person, "idlocate", where), where) for person in records(field(image, "box", where), where)
+        )
+        boxes[name] = [box for box in people if box is not None and box[2] > 0 and box[3] > 0]
     if not boxes:
         raise DataError(f"{path}: expected a struct array Img with a record per image, found none.")
     return boxes
@@ -76,9 +73,9 @@ def _read_boxes(path: Path) -> dict[str, list[XYWH]]:
 
 def _split_names(root: Path, split: str, boxes: dict[str, list[XYWH]]) -> list[str]:
     path = root / "annotation" / "pool.mat"
-    pool = set(strings(read_mat(path, ("pool",), "the names of CUHK-SYSU's test frames")))
-    require_all(sorted(pool - set(boxes)), path, "test frames are not in Images.mat")
-    names = [name for name in boxes if (name in pool) == (split == "test")]
+    pool = dict.fromkeys(strings(read_mat(path, ("pool",), "the names of CUHK-SYSU's test frames")))
+    require_all([name for name in pool if name not in boxes], path, "test frames are not in Images.mat")
+    names = list(pool) if split == "test" else [name for name in boxes if name not in pool]
     listing = Listing()
     missing = [name for name in names if not listing.holds(root / "Image" / "SSM" / name)]
     require_all(missing, root / "Image" / "SSM", f"of the {len(names)} {split} images are missing")
@@ -87,15 +84,19 @@ def _split_names(root: Path, split: str, boxes: dict[str, list[XYWH]]) -> list[s
 
 def _read_train(path: Path) -> list[Appearance]:
     appearances = []
-    for person, entry in enumerate(records(read_mat(path, ("Train",), "CUHK-SYSU's train identities"))):
+    for person, entry in enumerate(records(read_mat(path, ("Train",), "CUHK-SYSU's train identities"), str(path))):
         appearances += _read_scenes(person, field(entry, "scene", str(path)), path)
     return appearances
 
 
 def _read_scenes(person: int, scenes: np.ndarray, path: Path) -> list[Appearance]:
     """The scenes that hold the person; those with an empty box are left out."""
-    read = [(text(field(s, "imname", str(path))), xywh(field(s, "idlocate", str(path)))) for s in records(scenes)]
-    return [(person, name, box) for name, box in read if box is not None]
+    where = f"{path}: identity {person}"
+    found = [
+        (person, text(field(scene, "imname", where)), xywh(field(scene, "idlocate", where), where))
+        for scene in records(scenes, where)
+    ]
+    return [appearance for appearance in found if appearance[2] is not None]
 
 
 def _read_test(root: Path, gallery_size: int | str) -> tuple[list[LabelledQuery], list[Appearance]]:
@@ -103,7 +104,7 @@ def _read_test(root: Path, gallery_size: int | str) -> tuple[list[LabelledQuery]
     key = f"TestG{GALLERY_SIZES[0] if gallery_size == 'all' else gallery_size}"
     path = root / "annotation" / "test" / "train_test" / f"{key}.mat"
     queries, appearances = [], []
-    for person, entry in enumerate(records(read_mat(path, (key,), "CUHK-SYSU's queries and galleries"))):
+    for person, entry in enumerate(records(read_mat(path, (key,), "CUHK-SYSU's queries and galleries"), str(path))):
         query = _read_query(root, path, person, entry)
         queries.append(query)
         appearances.append((person, query.path.name, _to_xywh(query.box)))
@@ -115,15 +116,15 @@ def _read_test(root: Path, gallery_size: int | str) -> tuple[list[LabelledQuery]
 
 def _read_query(root: Path, path: Path, person: int, entry: np.void) -> LabelledQuery:
     where = f"{path}: query {person}"
-    own = records(field(entry, "Query", where))
-    box = xywh(field(own[0], "idlocate", where)) if own else None
+    own = records(field(entry, "Query", where), where)
+    box = xywh(field(own[0], "idlocate", where), where) if own else None
     if box is None:
         raise DataError(f"{where}: expected a Query with imname and idlocate [x, y, w, h].")
     name = text(field(own[0], "imname", where))
     gallery, truth = [], []
-    for position, scene in enumerate(records(field(entry, "Gallery", where))):
+    for position, scene in enumerate(records(field(entry, "Gallery", where), where)):
         gallery.append(sys.intern(text(field(scene, "imname", where))))  # up to 11.6 million, of 6,978 names
-        place = xywh(field(scene, "idlocate", where))
+        place = xywh(field(scene, "idlocate", where), where)
         if place is not None:
             truth.append((position, _to_xyxy(place)))
     image = root / "Image" / "SSM" / name

@@ -1,7 +1,7 @@
 """What all readers share: files that must be there, JSON that must parse, and messages that say what was looked for."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from qeeps_cli.errors import DataError
@@ -31,6 +31,35 @@ def require_folder(path: Path, what: str) -> Path:
         state = "is a file" if path.exists() else "does not exist"
         raise DataError(f"{path} {state}; expected {what}.")
     return path
+
+
+def find_root(root: Path, wanted: Sequence[str], what: str, inside: Sequence[str] = ()) -> Path:
+    """The folder that holds all of `wanted`: root, or the first that does of the folders `inside` it.
+
+    Raises DataError, saying what was looked for and where, and which folder a level or two higher or lower has it.
+    """
+    require_folder(root, what)
+    places = [root, *(root / name for name in inside)]
+    for place in places:
+        if not _lacking(place, wanted):
+            return place
+    nearest = min(places, key=lambda place: len(_lacking(place, wanted)))
+    lacking = " and ".join(f"{name}/" for name in _lacking(nearest, wanted))
+    hint = next((f" Did you mean {place}?" for place in _around(root, inside) if not _lacking(place, wanted)), "")
+    raise DataError(f"{nearest} has no {lacking}; expected {what}. {describe_folder(nearest)}{hint}")
+
+
+def _lacking(folder: Path, wanted: Sequence[str]) -> list[str]:
+    return [name for name in wanted if not (folder / name).is_dir()]
+
+
+def _around(root: Path, inside: Sequence[str]) -> Iterable[Path]:
+    """Folders in whose place root may have been given: those above, then those in it."""
+    above = root.resolve().parents[:2]
+    below = sorted(entry for entry in root.iterdir() if entry.is_dir())
+    for folder in (*above, *below):
+        yield folder
+        yield from (folder / name for name in inside)
 
 
 def require_file(path: Path, what: str) -> Path:

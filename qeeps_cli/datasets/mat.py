@@ -32,13 +32,18 @@ def read_mat(path: Path, keys: tuple[str, ...], what: str) -> np.ndarray:
     raise DataError(f"{path}: expected the variable {' or '.join(keys)}, found {found}.")
 
 
-def records(value: np.ndarray) -> list[np.void]:
-    """A struct array, or a cell array of structs however deep, as a flat list of records."""
+def records(value: np.ndarray, where: str) -> list[np.void]:
+    """A struct array of whatever shape, or a cell array of such however deep, as a flat list of records; [] is empty.
+
+    Raises DataError for anything else.
+    """
     value = np.asarray(value)
     if value.dtype.names is not None:
         return list(value.ravel())
     if value.dtype == object:
-        return [record for cell in value.ravel() for record in records(cell)]
+        return [record for cell in value.ravel() for record in records(cell, where)]
+    if value.size:
+        raise DataError(f"{where}: expected structs, found an array of {value.dtype} of shape {value.shape}.")
     return []
 
 
@@ -51,9 +56,7 @@ def field(record: np.void, name: str, where: str) -> np.ndarray:
 
 def text(value: np.ndarray) -> str:
     """A char array, wrapped in cells or not, as a string; "" where it is empty."""
-    value = np.asarray(value)
-    while value.dtype == object and value.size:
-        value = np.asarray(value.ravel()[0])
+    value = _unwrap(value)
     return str(value.ravel()[0]).strip() if value.size else ""
 
 
@@ -62,10 +65,23 @@ def strings(value: np.ndarray) -> list[str]:
     return [text(cell) for cell in np.asarray(value).ravel()]
 
 
-def xywh(value: np.ndarray) -> tuple[int, int, int, int] | None:
-    """An `idlocate` as whole x, y, w, h; None where it is empty. Python's integers: the file's may be uint8."""
-    values = np.asarray(value).ravel()
-    if values.size != 4:
+def xywh(value: np.ndarray, where: str) -> tuple[int, int, int, int] | None:
+    """An `idlocate` as whole x, y, w, h; None where it is empty. Python's integers: the file's may be uint8.
+
+    Raises DataError for anything but four finite numbers.
+    """
+    values = _unwrap(value).ravel()
+    if not values.size:
         return None
+    if values.size != 4 or values.dtype.kind not in "iuf" or not np.isfinite(values).all():
+        raise DataError(f"{where}: expected idlocate [x, y, w, h], found {values.tolist()}.")
     x, y, w, h = (int(v) for v in values)
     return x, y, w, h
+
+
+def _unwrap(value: np.ndarray) -> np.ndarray:
+    """What is in a cell in a cell ..."""
+    value = np.asarray(value)
+    while value.dtype == object and value.size:
+        value = np.asarray(value.ravel()[0])
+    return value

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from qeeps_cli.datasets.files import Listing, require_all, require_file, require_folder
+from qeeps_cli.datasets.files import Listing, find_root, require_all, require_file
 from qeeps_cli.datasets.frames import FrameSet
 from qeeps_cli.datasets.mat import read_mat, strings
 from qeeps_cli.datasets.prw_mini import PRW_MINI
@@ -21,6 +21,7 @@ from qeeps_cli.errors import DataError, UsageError
 from qeeps_cli.types import Box, LabelledFrame, LabelledQuery
 
 FOLDER = "PRW-v16.04.20"
+FOLDERS = ("frames", "annotations")
 BOX_KEYS = ("box_new", "anno_file", "anno_previous")  # which of them a file has varies; this is the order to try
 SPLITS = ("train", "test")
 QUERY_SETS = ("all", "mini", None)
@@ -39,14 +40,14 @@ def load_prw(root: Path, split: str = "test", queries: str | None = "all", cross
     """
     if split not in SPLITS or queries not in QUERY_SETS:
         raise UsageError(f"PRW has the splits {SPLITS} and the query sets {QUERY_SETS}, got {split!r} and {queries!r}.")
-    root = _find_root(Path(root))
+    root = find_root(Path(root), FOLDERS, f"the folder {FOLDER}, which holds {' and '.join(FOLDERS)}", (FOLDER,))
     names = _read_names(root, split)
     _require_files(root, names, split)
     known = _read_train_ids(root) if split == "train" else None
-    frames, notes = [], []
-    for name in names:
-        frames.append(_read_frame(root, name, known, notes))
-    frame_set = FrameSet(name="prw", frames=tuple(frames), notes=tuple(notes))
+    empty: list[str] = []
+    frames = tuple(_read_frame(root, name, known, empty) for name in names)
+    notes = (f"{len(empty)} boxes without area were dropped, the first in {empty[0]}",) if empty else ()
+    frame_set = FrameSet(name="prw", frames=frames, notes=notes)
     if split == "train" or queries is None:
         return frame_set
     return FrameSet(
@@ -55,15 +56,6 @@ def load_prw(root: Path, split: str = "test", queries: str | None = "all", cross
         queries=_read_queries(root / "query_info.txt", frame_set, queries == "mini", cross_camera),
         notes=frame_set.notes,
     )
-
-
-def _find_root(root: Path) -> Path:
-    require_folder(root, f"the folder {FOLDER} of PRW")
-    inner = root / FOLDER
-    root = inner if inner.is_dir() else root
-    require_folder(root / "frames", f"PRW's images; --root should be the folder {FOLDER}")
-    require_folder(root / "annotations", f"PRW's annotations; --root should be the folder {FOLDER}")
-    return root
 
 
 def _read_names(root: Path, split: str) -> list[str]:
@@ -86,16 +78,16 @@ def _read_train_ids(root: Path) -> np.ndarray:
     return ids.astype(np.int64).ravel()
 
 
-def _read_frame(root: Path, name: str, known: np.ndarray | None, notes: list[str]) -> LabelledFrame:
+def _read_frame(root: Path, name: str, known: np.ndarray | None, empty: list[str]) -> LabelledFrame:
+    """empty: grows by the name of the frame for each box without area."""
     path = root / "annotations" / f"{name}.mat"
     rows = read_mat(path, BOX_KEYS, "the boxes of a PRW frame")
     rows = np.asarray(rows, np.float64) if rows.size else np.empty((0, 5))
     if rows.ndim != 2 or rows.shape[1] != 5 or not np.isfinite(rows).all():
-        raise DataError(f"{path}: expected rows [id, x, y, w, h], got an array of shape {rows.shape}.")
+        raise DataError(f"{path}: expected finite rows [id, x, y, w, h], got an array of shape {rows.shape}.")
     whole = np.trunc(rows[:, 1:])
     solid = (whole[:, 2:] > 0).all(axis=1)
-    if not solid.all():
-        notes.append(f"{path.name}: {int((~solid).sum())} box without area dropped")
+    empty += [name] * int((~solid).sum())
     ids = np.maximum(rows[solid, 0].astype(np.int64), -1)
     if known is not None:
         ids = np.where(np.isin(ids, known), ids, -1)
@@ -118,7 +110,7 @@ def camera_of(name: str) -> str:
 
 def _read_queries(path: Path, frames: FrameSet, mini: bool, cross_camera: bool) -> tuple[LabelledQuery, ...]:
     require_file(path, 'PRW\'s queries, lines "id x y w h frame"')
-    lines = path.read_text(encoding="utf-8").splitlines()
+    lines = path.read_text(encoding="utf-8-sig", errors="replace").splitlines()
     parsed = [_parse_line(line, f"{path}, line {number}") for number, line in enumerate(lines, 1) if line.strip()]
     if mini:
         parsed = _choose_mini(parsed, path)
@@ -149,8 +141,12 @@ def _parse_line(line: str, where: str) -> tuple[int, Box, str]:
         person_id, x, y, w, h, frame = line.split()
         x, y, w, h = (int(float(v)) for v in (x, y, w, h))
         person_id = int(person_id)
-    except ValueError:
-        raise DataError(f'{where}: expected "id x y w h frame", got {line.strip()!r}.') from None
+        if w <= 0 or h <= 0:
+            raise ValueError
+    except (ValueError, OverflowError):
+        raise DataError(
+            f'{where}: expected "id x y w h frame" with a width and height of 1 or more, got {line.strip()!r}.'
+        ) from None
     return person_id, (float(x), float(y), float(x + w), float(y + h)), f"{frame.removesuffix('.jpg')}.jpg"
 
 
