@@ -39,6 +39,7 @@ __all__ = [
     "__version__",
     "load_model",
     "search",
+    "search_many",
 ]
 
 _HOMES = {
@@ -72,6 +73,10 @@ def search(
     device: str = "auto",
     weights: str | PathLike[str] | None = None,
     params: InferenceParams | None = None,
+    mode: str = "auto",
+    shortlist: int | str | None = None,
+    cache: str | PathLike[str] | bool | None = None,
+    refresh: bool = False,
     top_k: int | None = None,
     min_score: float | None = None,
     exclude_query: bool = False,
@@ -79,33 +84,85 @@ def search(
     max_pixels: int | None = None,
     batch: int | None = None,
 ) -> SearchResult:
-    """Find a person in every image of a gallery: what `qeeps search` does, as a function that writes nothing.
+    """Find a person in every image of a gallery: what `qeeps search` does, as a function that gives the result.
 
     query: the picture of the person. box: where in it, (x1, y1, x2, y2) pixels; or person: the number that
     `qeeps detect` gives; neither: the whole picture is the person's crop. gallery: a folder or an image, or several.
-    model: from `load_model`; else weights and device say what to load. The rest are the options of `qeeps search`.
+    model: from `load_model`; else weights and device say what to load. mode: "exact", "cached", "cascade" or "auto".
+    shortlist: frames that the cascade compares exactly, a number or "5%". cache: the folder for what is computed; None:
+    $QEEPS_CACHE, else one beside the gallery; False: nothing is kept. refresh: compute again what it holds. The rest
+    are the options of `qeeps search`.
 
-    Raises QeepsError's kinds: UsageError, ImageError (the query), NothingToSearchError, WeightsError, DeviceError.
-    Gallery images that cannot be decoded are in the result's `skipped`.
+    Raises QeepsError's kinds: UsageError, ImageError (the query), NothingToSearchError, WeightsError, DeviceError,
+    CacheError. Gallery images that cannot be decoded are in the result's `skipped`.
     """
-    from qeeps_cli.errors import UsageError
-    from qeeps_cli.images import MAX_PIXELS
-    from qeeps_cli.searching.engine import Engine
-    from qeeps_cli.searching.request import SearchOptions, list_galleries, read_query
-    from qeeps_cli.searching.run import choose_person, load_engine, run_search
-
     if box is not None and person is not None:
+        from qeeps_cli.errors import UsageError
+
         raise UsageError("expected either a box or a person's number, got both.")
-    options = SearchOptions(top_k, min_score, exclude_query, MAX_PIXELS if max_pixels is None else max_pixels, batch)
-    picture = read_query(query, box, options.max_pixels)
-    frames = list_galleries([gallery] if isinstance(gallery, (str, PathLike)) else gallery, recursive)
+    return search_many(
+        [(query, box if person is None else person)],
+        gallery,
+        model=model,
+        device=device,
+        weights=weights,
+        params=params,
+        mode=mode,
+        shortlist=shortlist,
+        cache=cache,
+        refresh=refresh,
+        top_k=top_k,
+        min_score=min_score,
+        exclude_query=exclude_query,
+        recursive=recursive,
+        max_pixels=max_pixels,
+        batch=batch,
+    )[0]
+
+
+def search_many(
+    queries: Sequence[tuple[str | PathLike[str], Sequence[float] | int | None]],
+    gallery: str | PathLike[str] | Sequence[str | PathLike[str]],
+    *,
+    model: Engine | None = None,
+    device: str = "auto",
+    weights: str | PathLike[str] | None = None,
+    params: InferenceParams | None = None,
+    mode: str = "auto",
+    shortlist: int | str | None = None,
+    cache: str | PathLike[str] | bool | None = None,
+    refresh: bool = False,
+    top_k: int | None = None,
+    min_score: float | None = None,
+    exclude_query: bool = False,
+    recursive: bool = True,
+    max_pixels: int | None = None,
+    batch: int | None = None,
+) -> list[SearchResult]:
+    """Find several people in one gallery, a result for each; every frame is decoded once for all of them.
+
+    queries: a picture each, with a box, a person's number or None as in `search`. The rest as in `search`.
+    """
+    from qeeps_cli.images import MAX_PIXELS
+    from qeeps_cli.searching.request import SearchOptions, list_galleries, read_query
+    from qeeps_cli.searching.run import load_engine, open_cache, run_search
+
+    limit = MAX_PIXELS if max_pixels is None else max_pixels
+    options = SearchOptions(top_k, min_score, exclude_query, limit, batch, mode, shortlist)
+    pictures = [read_query(image, None if isinstance(where, int) else where, limit) for image, where in queries]
+    roots = [gallery] if isinstance(gallery, (str, PathLike)) else gallery
+    frames = list_galleries(roots, recursive)
     if model is None:
         model = load_engine(weights, device, params)[0]
     elif params is not None:
-        model = Engine(model.model, model.device, params)
-    if person is not None:
-        picture = choose_person(model, picture, person)
-    return run_search(model, picture, frames, options)
+        model = model.with_params(params)
+    for i, (_, where) in enumerate(queries):
+        if isinstance(where, int):
+            from qeeps_cli.searching.people import choose_person
+
+            pictures[i] = choose_person(model, pictures[i], where)
+    with open_cache(frames.roots, cache) as used:
+        return list(run_search(model, pictures, frames, options, cache=used, refresh=refresh))
 
 
 def __getattr__(name: str) -> Any:

@@ -4,7 +4,7 @@ import heapq
 import os
 import re
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from qeeps_cli.errors import NothingToSearchError, UsageError
@@ -23,7 +23,7 @@ Identity = tuple[int, int]  # device and inode: one for all paths and links to a
 
 def list_gallery(
     root: Path, *, recursive: bool = True, exclude: Iterable[Path] = (), skipped: list[Skipped] | None = None
-) -> list[GalleryFrame]:
+) -> "FrameList":
     """The images under root in natural order (`2.jpg` before `10.jpg`), known by extension in any case.
 
     root: a folder, or one image, which is then a gallery of one. exclude: folders and files to leave out; they need not
@@ -45,7 +45,7 @@ def list_gallery(
             "Write results to another folder; one inside the gallery will do."
         )
     if stat.S_ISREG(status.st_mode):
-        return [GalleryFrame(root, root.name)]
+        return FrameList(root.parent, [root.name])
     if not stat.S_ISDIR(status.st_mode):
         raise UsageError(f"the gallery {root} is neither a folder nor an image file, but a pipe, socket or device.")
     walk = _Walk(root, recursive, excluded)
@@ -54,18 +54,44 @@ def list_gallery(
         raise NothingToSearchError(_nothing_found(root, walk))
     if skipped is not None:
         skipped.extend(sorted(walk.skipped, key=lambda item: natural_key(item.name)))
-    return [GalleryFrame(root / name, name) for name in names]
+    return FrameList(root, names)
 
 
-def natural_key(name: str) -> tuple:
+class FrameList(Sequence[GalleryFrame]):
+    """Frames of one folder, or of any (root None: names are paths). Holds the names only; frames are made when they are
+    asked for, so that a hundred thousand of them take little memory."""
+
+    def __init__(self, root: Path | None, names: list[str]):
+        self.root = root
+        self.names = names
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, index):
+        if isinstance(index, slice):
+            return FrameList(self.root, self.names[index])
+        name = self.names[index]
+        return GalleryFrame(Path(name) if self.root is None else self.root / name, name)
+
+
+def natural_key(name: str) -> str:
     """Sort key of a relative path: folder by folder, numbers by value, then letters without case; total, so that no two
     names are equal."""
-    return tuple(_component_key(part) for part in name.split("/")), name
+    # One string a name, for the memory's sake. A name has no NUL, which therefore ends whatever comes before a longer
+    # name's next letter; what follows it says how: the path ends, its component ends, or a number follows.
+    parts = (_NUMBER.sub(_number_key, part.casefold()) for part in name.split("/"))
+    return f"{_COMPONENT_ENDS.join(parts)}{_PATH_ENDS}{name}"
 
 
-def _component_key(part: str) -> tuple[str | int, ...]:
-    pieces = re.split("([0-9]+)", part.casefold())  # text at even places, digits at odd ones
-    return tuple(int(piece) if i % 2 else piece for i, piece in enumerate(pieces))
+_NUMBER = re.compile("[0-9]+")
+_PATH_ENDS, _COMPONENT_ENDS, _NUMBER_FOLLOWS = "\0\0", "\0\1", "\0\2"
+
+
+def _number_key(match: re.Match) -> str:
+    """Of two numbers the one with more digits is larger."""
+    digits = match[0].lstrip("0")
+    return f"{_NUMBER_FOLLOWS}{chr(len(digits))}{digits}"
 
 
 class _Walk:
@@ -93,7 +119,7 @@ class _Walk:
                     if not self.recursive:
                         self.subfolders_left += 1
                     elif entry.is_symlink():
-                        heapq.heappush(links, natural_key(name))
+                        heapq.heappush(links, (natural_key(name), name))
                     else:
                         folders.append(name)
 

@@ -5,9 +5,12 @@ which way is up, and what becomes of depth, alpha and further frames.
 """
 
 import hashlib
+import os
 import stat
 import threading
+import time
 import warnings
+from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 
@@ -42,6 +45,21 @@ _PILLOW_LIMIT = threading.Lock()
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
+@dataclass(frozen=True)
+class ImageFile:
+    """The bytes of a file that ought to be a picture, read once.
+
+    digest: hex blake2b-128 of them. status: the file's, from just before it was read; None where the file changed
+    meanwhile, so that nobody takes these bytes for those of the path. read_at: `time.time_ns()` just before that.
+    """
+
+    path: Path
+    data: bytes
+    digest: str
+    status: os.stat_result | None
+    read_at: int
+
+
 def read_image(path: Path | str, max_pixels: int = MAX_PIXELS) -> Decoded:
     """Decode a JPEG, PNG, BMP, TIFF, WebP, GIF or PPM file, known by its content and not by its name.
 
@@ -52,19 +70,41 @@ def read_image(path: Path | str, max_pixels: int = MAX_PIXELS) -> Decoded:
     Raises ImageError for whatever cannot be decoded whole: a missing, empty, truncated or foreign file, a folder, pipe
     or device, and a picture of more than `max_pixels` pixels (checked before its pixels are decoded).
     """
-    data = _read_bytes(Path(path), max_pixels)
-    digest = hashlib.blake2b(data, digest_size=16).hexdigest()
+    return decode_image(read_file(path, max_pixels), max_pixels)
+
+
+def read_file(path: Path | str, max_pixels: int = MAX_PIXELS) -> ImageFile:
+    """The first half of `read_image`: the bytes and their digest. Raises ImageError for what is no file to read."""
+    path = Path(path)
+    read_at = time.time_ns()
     try:
-        rgb, note = _decode(data, max_pixels)
+        before = path.stat()
+        _check_kind(path, before, max_pixels)
+        data = path.read_bytes()
+        after = path.stat()
+    except OSError as error:
+        raise ImageError(path, f"cannot be read: {error.strerror or error}") from None
+    except ValueError as error:  # a NUL in the path
+        raise ImageError(path, f"is not a usable path: {error}") from None
+    if not data:
+        raise ImageError(path, "the file is empty")
+    status = before if _version(before) == _version(after) and len(data) == before.st_size else None
+    return ImageFile(path, data, hashlib.blake2b(data, digest_size=16).hexdigest(), status, read_at)
+
+
+def decode_image(file: ImageFile, max_pixels: int = MAX_PIXELS) -> Decoded:
+    """The second half of `read_image`: the pixels. Raises ImageError as that does."""
+    try:
+        rgb, note = _decode(file.data, max_pixels)
     except Image.DecompressionBombError:
         raise ImageError(
-            path, f"holds more than {max_pixels} pixels; if it can be trusted, raise --max-pixels"
+            file.path, f"holds more than {max_pixels} pixels; if it can be trusted, raise --max-pixels"
         ) from None
     except UnidentifiedImageError:
-        raise ImageError(path, f"expected a {_FORMAT_NAMES} image, got something else") from None
+        raise ImageError(file.path, f"expected a {_FORMAT_NAMES} image, got something else") from None
     except Exception as error:  # a damaged file makes Pillow's plugins raise nearly anything
-        raise ImageError(path, f"damaged or cut short ({_one_line(error)}); copy or convert it again") from None
-    return Decoded(rgb, digest, note)
+        raise ImageError(file.path, f"damaged or cut short ({_one_line(error)}); copy or convert it again") from None
+    return Decoded(rgb, file.digest, note)
 
 
 def resize(rgb: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -81,24 +121,21 @@ def resize(rgb: np.ndarray, height: int, width: int) -> np.ndarray:
     return np.array(image)
 
 
-def _read_bytes(path: Path, max_pixels: int) -> bytes:
-    try:
-        status = path.stat()
-        if stat.S_ISDIR(status.st_mode):
-            raise ImageError(path, "expected an image file, got a folder")
-        if not stat.S_ISREG(status.st_mode):  # opening a FIFO would wait for a writer for ever
-            raise ImageError(path, "expected an image file, got a pipe, socket or device")
-        # 8 bytes are the deepest uncompressed pixel (16-bit RGBA); the rest is room for metadata and further frames.
-        if status.st_size > 8 * max_pixels + 2**26:
-            raise ImageError(path, f"{status.st_size} bytes are too many for a picture of at most {max_pixels} pixels")
-        data = path.read_bytes()
-    except OSError as error:
-        raise ImageError(path, f"cannot be read: {error.strerror or error}") from None
-    except ValueError as error:  # a NUL in the path
-        raise ImageError(path, f"is not a usable path: {error}") from None
-    if not data:
-        raise ImageError(path, "the file is empty")
-    return data
+def _check_kind(path: Path, status: os.stat_result, max_pixels: int) -> None:
+    if stat.S_ISDIR(status.st_mode):
+        raise ImageError(path, "expected an image file, got a folder")
+    if not stat.S_ISREG(status.st_mode):  # opening a FIFO would wait for a writer for ever
+        raise ImageError(path, "expected an image file, got a pipe, socket or device")
+    # 8 bytes are the deepest uncompressed pixel (16-bit RGBA); the rest is room for metadata and further frames.
+    if status.st_size > 8 * max_pixels + 2**26:
+        raise ImageError(
+            path, f"{status.st_size} bytes are too many for a picture of at most {max_pixels} pixels"
+        )
+
+
+def _version(status: os.stat_result) -> tuple[int, ...]:
+    """What differs once a file was replaced or written to."""
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 def _decode(data: bytes, max_pixels: int) -> tuple[np.ndarray, str | None]:

@@ -55,13 +55,15 @@ class Detections:
     boxes: (N, 4) float32 xyxy pixels of the upright original frame, 0 ≤ x1 < x2 ≤ W. person_scores: (N,) float32,
     ClsNet's probability of a person. scores: (N,) float32, the match with the query (QSimNet's probability, or the
     cosine where the variant has no QSimNet), descending; equal to person_scores where no query was given. embeddings:
-    (N, D) float32, L2-normalised.
+    (N, D) float32, L2-normalised. proposals: (P, 4) float32 xyxy pixels, what the RoI head looked at; None unless they
+    were asked for.
     """
 
     boxes: np.ndarray
     person_scores: np.ndarray
     scores: np.ndarray
     embeddings: np.ndarray
+    proposals: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.boxes)

@@ -12,7 +12,7 @@ FEW = ("--proposals", "20")
 
 
 def environment(**changes: str) -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if name != "QEEPS_WEIGHTS"}
+    kept = {name: value for name, value in os.environ.items() if name not in ("QEEPS_WEIGHTS", "QEEPS_CACHE")}
     return {**kept, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **changes}
 
 

@@ -1,10 +1,9 @@
-"""The Python API, and the ranking beneath it."""
+"""The Python API."""
 
 import math
 import shutil
 from pathlib import Path
 
-import numpy as np
 import pytest
 from command_line import FRAMES, SIZE
 from PIL import Image
@@ -12,10 +11,7 @@ from PIL import Image
 import qeeps_cli
 from qeeps_cli.errors import ImageError, NothingToSearchError, UsageError, WeightsError
 from qeeps_cli.model.config import InferenceParams
-from qeeps_cli.searching.exact import FrameAnswer
-from qeeps_cli.searching.ranking import rank_answers
-from qeeps_cli.searching.request import SearchOptions, list_galleries
-from qeeps_cli.types import Detections, GalleryFrame, Query
+from qeeps_cli.searching.request import list_galleries
 
 pytest_plugins = ["cli_fixtures"]
 
@@ -141,69 +137,3 @@ def test_several_galleries_keep_their_names_apart(frames, tmp_path):
     assert [frame.name for frame in list_galleries([tmp_path]).frames] == ["a/1.jpg", "b/1.jpg"]
     with pytest.raises(UsageError, match="at least one gallery"):
         list_galleries([])
-
-
-QUERY = Query(Path("q.jpg"), BOX, digest="q")
-
-
-def answer(name: str, scores: list[float], boxes: list[tuple] | None = None, **changes) -> FrameAnswer:
-    count = len(scores)
-    found = Detections(
-        np.array(boxes or [(i, 0, i + 5, 9) for i in range(count)], np.float32).reshape(-1, 4),
-        np.full(count, 0.9, np.float32),
-        np.array(scores, np.float32),
-        np.zeros((count, 2), np.float32),
-    )
-    return FrameAnswer(GalleryFrame(Path(name), name), found, **changes)
-
-
-def test_a_gallery_without_people_has_no_matches():
-    result = rank_answers([answer("a", []), answer("b", [])], QUERY, SearchOptions())
-    assert result.matches == [] and result.frames_searched == 2
-
-
-def test_matches_of_all_frames_rank_together():
-    answers = [answer("b", [0.5, 0.25]), answer("a", [0.75, 0.125])]
-    for order in (answers, answers[::-1]):
-        result = rank_answers(order, QUERY, SearchOptions())
-        assert [(m.rank, m.frame.name, m.score) for m in result.matches] == [
-            (1, "a", 0.75),
-            (2, "b", 0.5),
-            (3, "b", 0.25),
-            (4, "a", 0.125),
-        ]
-
-
-def test_ties_go_by_name_then_box():
-    boxes = [(9, 0, 20, 20), (8, 5, 20, 20), (8, 4, 20, 20)]
-    answers = [answer("b", [0.5] * 3, boxes), answer("a", [0.5])]
-    for order in (answers, answers[::-1]):
-        matches = rank_answers(order, QUERY, SearchOptions()).matches
-        assert [m.frame.name for m in matches] == ["a", "b", "b", "b"]
-        assert [m.box[:2] for m in matches[1:]] == [(8, 4), (8, 5), (9, 0)]
-
-
-def test_top_k_and_min_score():
-    answers = [answer("a", [0.75, 0.5, 0.25, 0.125])]
-    assert len(rank_answers(answers, QUERY, SearchOptions(top_k=3)).matches) == 3
-    assert [m.score for m in rank_answers(answers, QUERY, SearchOptions(min_score=0.25)).matches] == [0.75, 0.5, 0.25]
-    assert rank_answers(answers, QUERY, SearchOptions(min_score=0.9)).matches == []
-
-
-def test_the_query_itself_is_flagged_or_left_out():
-    answers = [answer("copy", [0.9], digest="q"), answer("other", [0.5], digest="o", note="animated")]
-    flagged = rank_answers(answers, QUERY, SearchOptions())
-    assert flagged.frames_searched == 2 and "copy is the query's own picture" in flagged.notes[0]
-    assert flagged.notes[1] == "other: animated"
-    without = rank_answers(answers, QUERY, SearchOptions(exclude_query=True))
-    assert without.frames_searched == 1 and [m.frame.name for m in without.matches] == ["other"]
-
-
-def test_nothing_searched_is_an_error_with_reasons():
-    broken = [FrameAnswer(GalleryFrame(Path(f"{i}"), f"{i}.jpg"), None, skipped="cut short") for i in range(12)]
-    result = rank_answers([*broken, answer("a", [])], QUERY, SearchOptions())
-    assert len(result.skipped) == 12 and result.frames_searched == 1
-    with pytest.raises(NothingToSearchError, match=r"0.jpg: cut short\n(.|\n)*and 2 more"):
-        rank_answers(broken, QUERY, SearchOptions())
-    with pytest.raises(NothingToSearchError, match="was left out"):
-        rank_answers([answer("a", [1.0], digest="q")], QUERY, SearchOptions(exclude_query=True))

@@ -20,6 +20,7 @@ from qeeps_cli import errors
 from qeeps_cli.cli import options
 from qeeps_cli.cli.messages import Messages
 from qeeps_cli.cli.process import command, run
+from qeeps_cli.cli.progress import show_progress
 from qeeps_cli.cli.stdout import write_stdout
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
@@ -40,8 +41,8 @@ def write(lines: int = 10_000):
 
 def tell(quiet: options.Quiet = False, verbose: options.Verbose = False):
     messages = Messages(quiet, verbose)
-    with messages.progress("frames") as show:
-        show(1, 2)
+    with show_progress(messages) as show:
+        show(1, 2, "frames")
     messages.say("[red]a\\x1b[31m\\udce9" + "long " * 40)
     messages.note("a\\nb")
     messages.detail("detail")

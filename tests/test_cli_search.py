@@ -140,6 +140,69 @@ def test_a_whole_crop_into_a_closed_pipe(frames, weights):
     reader.stdin.close()
 
 
+LIST = [
+    {"image": FRAMES[0], "box": [80, 40, 40, 90], "id": "a/b"},
+    {"image": FRAMES[0], "box": None, "id": "a_b"},
+    {"image": FRAMES[1], "person": 1},
+]
+
+
+def test_a_list_of_queries(workplace, weights):
+    """From standard input, into a folder for each; then the first two by options, to standard output."""
+    common = ["--gallery", "gallery", "--weights", weights, *FEW, "--no-cache"]
+    lines = "".join(json.dumps({**entry, "image": f"gallery/{entry['image']}"}) + "\n" for entry in LIST)
+    options = {"cwd": workplace, "stdin": subprocess.PIPE}
+    process = start("search", "--queries", "-", "--out", "many", *common, **options)
+    stdout, stderr = process.communicate(lines.encode(), timeout=120)
+    assert process.returncode == ExitCode.SKIPPED and stdout == b"", stderr
+    overview = json.loads((workplace / "many" / "results.json").read_bytes())
+    expected = [f"{name}/results.json" for name in ("a_b", "a_b-2", "3")]
+    assert [entry["results"] for entry in overview["searches"]] == expected
+    assert stderr.count(b"broken [x].jpg") == 1 and b"3 frames searched for 3 queries" in stderr
+    for entry in overview["searches"]:
+        folder = workplace / "many" / entry["results"].split("/")[0]
+        assert {"results.json", "contact_sheet.jpg", "query.jpg", "annotated"} < set(os.listdir(folder))
+        assert f"{entry['best']['score']:.3f}" in stderr.decode()
+
+    query = f"gallery/{FRAMES[0]}"
+    two = ["--query", query, "--box", BOX, "--query", query, "--box", "200,100,60,180"]
+    both = qeeps("search", *two, *common, cwd=workplace)
+    document = json.loads(both.stdout)
+    assert both.returncode == ExitCode.SKIPPED and document["schema"] == "qeeps.searches/1"
+    assert [search["id"] for search in document["searches"]] == ["1", "2"]
+    first = json.loads((workplace / "many" / "a_b" / "results.json").read_bytes())
+    assert document["searches"][0] == {"id": "1", **first}
+    assert document["searches"][1]["query"]["box"] == [200, 100, 60, 180]
+
+
+def test_a_mistake_in_a_list_names_its_line(frames, tmp_path):
+    (tmp_path / "list.jsonl").write_text('{"image": "%s"}\n{"image": "absent.jpg"}\n' % (frames / FRAMES[0]))
+    given = ["--queries", tmp_path / "list.jsonl", "--gallery", frames, "--weights", "absent"]
+    done = qeeps("search", *given)
+    assert done.returncode == ExitCode.USAGE and done.stdout == b""
+    assert f"{tmp_path / 'list.jsonl'}, line 2: {tmp_path / 'absent.jpg'}: cannot be read" in done.stderr.decode()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ((), "expected --query IMAGE, or a list of queries"),
+        (("--queries", "absent"), "--queries absent cannot be read"),
+        (("--queries", "absent", "--query", FRAMES[0]), "either --queries or --query"),
+        (("--query", FRAMES[0], "--query", FRAMES[1], "--box", "1,2,3,4"), "one value for each --query, got 1 for 2"),
+        (("--query", FRAMES[0], "--mode", "fast"), "--mode expects one of exact, cached, cascade, auto, got 'fast'"),
+        (("--query", FRAMES[0], "--shortlist", "0%"), "--shortlist expects"),
+        (("--query", FRAMES[0], "--mode", "cached", "--shortlist", "5"), "--shortlist belongs to --mode cascade"),
+        (("--query", FRAMES[0], "--no-cache", "--refresh"), "--no-cache leaves nothing"),
+    ],
+)
+def test_mistakes_in_how_to_search(frames, arguments, told):
+    done = qeeps("search", "--gallery", ".", "--weights", "absent", *arguments, cwd=frames)
+    assert done.returncode == ExitCode.USAGE and told in done.stderr.decode() and done.stdout == b""
+
+
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [

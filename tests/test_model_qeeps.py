@@ -98,7 +98,8 @@ def test_another_query_changes_the_scores_and_with_qrpn_the_proposals(networks, 
     @torch.no_grad()
     def search(query: QueryInput) -> tuple[Tensor, Found]:
         gallery_map, query_map = model.basenet(images, query.stem)
-        return model.proposals(tuple(images.shape[-2:]), gallery_map, query_map, query, FEW)[0], model(images, query, FEW)[0]
+        proposals = model.proposals(tuple(images.shape[-2:]), gallery_map, query_map, query, FEW)
+        return proposals[0], model(images, query, FEW)[0]
 
     one, other, again = (search(encode(model, seed=seed)) for seed in (7, 8, 7))
     assert torch.equal(one[0], again[0]) and torch.equal(one[1].scores, again[1].scores)

@@ -10,6 +10,7 @@ from qeeps_cli.evaluation.metrics import SearchScore
 from qeeps_cli.evaluation.protocols import (
     DetectionTable,
     FrameAnswer,
+    QueryScorer,
     limit,
     score_queries,
     score_query,
@@ -142,6 +143,46 @@ def test_table_and_frame_by_frame_agree_and_order_of_answers_does_not_matter():
             answers = [(name, found[name], per_frame[name]) for name in rng.permutation(names)]
             expected = score_query(frames, query, answers, keep=7)
             assert score_table(frames, query, table, scores, keep=7) == expected
+
+
+def test_max_recall_is_the_same_from_a_table():
+    rng = np.random.default_rng(5)
+    seen = set()
+    for _ in range(20):
+        frames = random_benchmark(rng)
+        proposals = {f.name: f.boxes + rng.normal(0, 12, f.boxes.shape) for f in frames.frames if rng.random() < 0.9}
+        table = DetectionTable.from_frames((frame.name, np.empty((0, 4))) for frame in frames.frames)
+        for query in frames.queries:
+            names = dict.fromkeys(query.gallery)
+            answers = [FrameAnswer(name, [], [], proposals.get(name)) for name in names]
+            expected = score_query(frames, query, answers).count_covered
+            assert score_table(frames, query, table, np.empty(0), proposals=proposals).count_covered == expected
+            seen.add(expected)
+    assert {None, 0, 1, 2} <= seen
+
+
+def test_several_queries_may_be_open_at_a_time(frames):
+    queries = frames.queries[:2]
+    scorers = [QueryScorer(frames, query) for query in queries]
+    assert scorers[0].wanted == {"b", "c", "d"} and scorers[0].held == {"b", "d"}
+    for name in ("d", "b", "c"):
+        for query, scorer in zip(queries, scorers, strict=True):
+            scores = (frames[name].person_ids == query.person_id).astype(np.float32)
+            scorer.add(FrameAnswer(name, frames[name].boxes, scores))
+    alone = tuple(score_queries(frames, perfect_search(frames)))[:2]
+    assert tuple(scorer.result() for scorer in scorers) == alone
+
+
+def test_the_best_of_many_frames_are_kept_in_order():
+    rng = np.random.default_rng(6)
+    frames = tuple(make_frame(f"f{i}", [(1, 0), (2, 100), (3, 200)]) for i in range(300))
+    query = make_query(frames, 1, "elsewhere")
+    scores = {frame.name: rng.integers(0, 40, 3) / 40 for frame in frames}  # many ties
+    answers = [(frames[i].name, frames[i].boxes, scores[frames[i].name]) for i in rng.permutation(300)]
+    ranking = score_query(FrameSet("many", frames), query, answers, keep=50).ranking
+    pool = [(-score, i, row) for i, frame in enumerate(frames) for row, score in enumerate(scores[frame.name])]
+    expected = [(f"f{i}", tuple(frames[i].boxes[row]), -score) for score, i, row in sorted(pool)[:50]]
+    assert [(r.frame, r.box, r.score) for r in ranking] == expected
 
 
 def test_an_empty_table(frames):

@@ -4,8 +4,10 @@ from typing import Annotated
 
 import typer
 
+from qeeps_cli.cli import cache
 from qeeps_cli.cli.benchmark import benchmark
 from qeeps_cli.cli.detect import detect
+from qeeps_cli.cli.index import index
 from qeeps_cli.cli.info import info
 from qeeps_cli.cli.process import command
 from qeeps_cli.cli.search import search
@@ -20,8 +22,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for function in (search, detect, train, benchmark, info):
+for function in (search, index, detect, train, benchmark, info):
     app.command()(command(function))
+app.add_typer(cache.app, name="cache")
 
 
 def _show_version(wanted: bool) -> None:

@@ -1,149 +1,100 @@
 """`qeeps benchmark`: the published protocols on a labelled set."""
 
-import time
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
-
-import typer
-
+from qeeps_cli.cli import benchmark_options as own
 from qeeps_cli.cli import options
 from qeeps_cli.cli.messages import Messages
 from qeeps_cli.errors import ExitCode, UsageError
 from qeeps_cli.model.config import InferenceParams
 
-if TYPE_CHECKING:
-    from qeeps_cli.datasets.frames import FrameSet
-    from qeeps_cli.evaluation.runner import BenchmarkResult
-
-SCHEMA = "qeeps.benchmark/1"
 _DEFAULTS = InferenceParams()
-
-Dataset = Annotated[str, typer.Option(metavar="NAME", help="coco (own labels), prw, prw-mini or cuhk-sysu.")]
-Root = Annotated[Path, typer.Option(metavar="DIR", help="The folder of the set.")]
-Annotations = Annotated[
-    str | None, typer.Option(metavar="FILE", help="coco: the labels, under DIR. Default: annotations.json.")
-]
-QueriesFile = Annotated[
-    str | None, typer.Option(metavar="FILE", help="coco: the queries, under DIR. Default: queries.json.")
-]
-Extra = Annotated[
-    list[str] | None,
-    typer.Option(metavar="FILE", help="coco: more labels, under DIR, such as people to ignore; may be repeated."),
-]
-Method = Annotated[
-    str, typer.Option(metavar="qeeps|oim", help="Rank by the network's score, or by the cosine of embeddings.")
-]
-Mode = Annotated[
-    str, typer.Option(metavar="exact|cached", help="qeeps: each pair through the network, or each frame once.")
-]
-DetThresh = Annotated[
-    float, typer.Option(metavar="F", min=0, max=1, help="oim: do not rank people less probable than this.")
-]
-Queries = Annotated[int | None, typer.Option(metavar="N", min=1, help="Only the first N queries.")]
-Frames = Annotated[
-    int | None, typer.Option(metavar="N", min=1, help="Only N frames a query: those with the person, then others.")
-]
 
 
 def benchmark(
-    dataset: Dataset,
-    root: Root,
-    annotations: Annotations = None,
-    queries_file: QueriesFile = None,
-    extra: Extra = None,
-    method: Method = "qeeps",
-    mode: Mode = "exact",
-    det_thresh: DetThresh = 0.5,
-    queries: Queries = None,
-    frames: Frames = None,
+    dataset: own.Dataset = "examples",
+    root: own.Root = None,
+    gallery_size: own.GallerySize = None,
+    cross_camera: own.CrossCamera = False,
+    annotations: own.Annotations = None,
+    queries_file: own.QueriesFile = None,
+    extra: own.Extra = None,
+    method: own.Method = None,
+    mode: own.Mode = None,
+    shortlist: options.Shortlist = None,
+    det_thresh: own.DetThresh = 0.5,
+    variant: own.Variant = None,
+    detection: own.Detection = None,
+    queries: own.Queries = None,
+    frames: own.Frames = None,
+    save_rankings: own.SaveRankings = None,
+    keep: own.Keep = 100,
+    figure: own.Figure = None,
+    figure_queries: own.FigureQueries = 8,
+    overwrite: own.Overwrite = False,
     proposals: options.Proposals = _DEFAULTS.proposals,
     min_objectness: options.MinObjectness = _DEFAULTS.min_objectness,
+    min_person_score: options.MinPersonScore = _DEFAULTS.min_person_score,
+    nms: options.Nms = _DEFAULTS.nms,
     second_pass: options.SecondPass = _DEFAULTS.second_pass,
     weights: options.Weights = None,
     device: options.Device = "auto",
+    batch: options.Batch = None,
+    cache: options.Cache = None,
+    no_cache: options.NoCache = False,
+    runtime: own.Runtime = False,
+    size: own.Size = "900x1500",
+    compare_eager: own.CompareEager = False,
+    backbone: own.Backbone = None,
     as_json: options.AsJson = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
 ) -> ExitCode:
-    """Score weights on a labelled set: mAP and top-1, 5, 10.
+    """Score weights with a published protocol: mAP, top-1, 5 and 10, recall.
 
-    Figures with --queries or --frames are not comparable with published ones.
+    Without options: the shipped example frames, in about two minutes. docs/benchmark.md tells the rest.
     """
     messages = Messages(quiet, verbose)
-    from qeeps_cli.cli.loading import load
+    params = InferenceParams(
+        proposals=proposals,
+        min_objectness=min_objectness,
+        min_person_score=min_person_score,
+        nms=nms,
+        second_pass=second_pass,
+    )
+    if runtime:
+        from qeeps_cli.cli.benchmark_runtime import measure
+
+        return measure(size, compare_eager, backbone, weights, device, params, as_json, messages)
+    if compare_eager or backbone:
+        raise UsageError("--compare-eager and --backbone belong to --runtime.")
+    from qeeps_cli.cli.benchmark_output import Outputs, describe, encode
+    from qeeps_cli.cli.benchmark_set import Named, read_set
     from qeeps_cli.cli.stdout import write_stdout
-    from qeeps_cli.evaluation.protocols import limit
-    from qeeps_cli.output.json_writer import dump
 
-    frame_set = limit(_read_set(dataset, root, annotations, queries_file, extra), queries, frames)
-    for note in frame_set.notes:
-        messages.note(note)
-    params = InferenceParams(proposals=proposals, min_objectness=min_objectness, second_pass=second_pass)
+    # Whatever can be wrong with the set and the outputs shows before the network is loaded.
+    files = {"annotations": annotations, "queries": queries_file, "extra": extra}
+    frame_set, setup = read_set(Named(dataset, root, gallery_size, cross_camera, files, queries, frames))
+    outputs = Outputs(save_rankings, keep, figure, figure_queries)
+    outputs.check(overwrite)
+
+    from qeeps_cli.cli.benchmark_run import check_variant, choose_ranking, run
+    from qeeps_cli.cli.loading import load, open_cache
+
     engine, checkpoint = load(weights, device, params, messages)
-    from qeeps_cli.evaluation.runner import run_benchmark
-
-    began = time.monotonic()
-    with messages.progress("done") as show:
-        result = run_benchmark(
-            engine,
-            frame_set,
-            method=method,
-            mode=mode,
-            det_thresh=det_thresh,
-            progress=lambda done, total, what: show(done, total),
-        )
-    settings = {
-        "dataset": dataset,
-        "set": frame_set.name,
-        "weights": checkpoint.describe(),
-        "method": method,
-        "mode": mode if method == "qeeps" else None,
-        "det_thresh": det_thresh if method == "oim" else None,
-        "first_queries": queries,
-        "frames_per_query": frames,
-        "parameters": engine.params.to_dict(),
-    }
-    write_stdout(dump(_as_document(settings, result)) if as_json else _as_text(settings, result).encode())
-    for warning in result.search.warnings:
-        messages.note(warning)
-    messages.say(f"{result.pairs} pairs, {result.forward_passes} frames run in {time.monotonic() - began:.0f} s")
+    check_variant(checkpoint, variant)
+    ranking = choose_ranking(
+        engine,
+        dataset,
+        method,
+        mode,
+        det_thresh=det_thresh,
+        shortlist=shortlist,
+        keep=outputs.keep,
+        batch=batch,
+        detection=detection,
+    )
+    with open_cache([setup.root], cache, messages, use=not no_cache) as kept:
+        result, how = run(engine, frame_set, ranking, kept, messages)
+    document = describe(setup, frame_set, ranking, checkpoint, engine, result, how)
+    write_stdout(encode(document, as_json))
+    outputs.write(frame_set, result, messages)
     return ExitCode.OK
-
-
-def _read_set(
-    dataset: str, root: Path, annotations: str | None, queries: str | None, extra: list[str] | None
-) -> "FrameSet":
-    from qeeps_cli.datasets.registry import load
-
-    given = {"annotations": annotations, "queries": queries, "extra": extra}
-    files = {key: value for key, value in given.items() if value}
-    if files and dataset != "coco":
-        raise UsageError(
-            f"--annotations, --queries-file and --extra belong to --dataset coco; {dataset} has its own files."
-        )
-    return load(dataset, root, **files)
-
-
-def _as_document(settings: dict[str, Any], result: "BenchmarkResult") -> dict[str, Any]:
-    return {
-        "schema": SCHEMA,
-        **settings,
-        "search": result.search.to_json(),
-        "detection": result.detection.to_json() if result.detection else None,
-        "pairs": result.pairs,
-        "forward_passes": result.forward_passes,
-        "queries": [query.to_json() for query in result.search.queries],
-    }
-
-
-def _as_text(settings: dict[str, Any], result: "BenchmarkResult") -> str:
-    means = result.search.to_json()
-    how = settings["mode"] or f"detections of person score {settings['det_thresh']:g} or more"
-    lines = [
-        f"{settings['set']}: {means['queries']} queries, {result.pairs} pairs; {settings['method']}, {how}",
-        "  ".join(f"{name} {100 * means[name]:.1f}" for name in ("mAP", "top1", "top5", "top10")),
-    ]
-    if result.detection:
-        people = result.detection.to_json()
-        lines.append(f"detection at IoU 0.5: recall {100 * people['recall']:.1f}  AP {100 * people['ap']:.1f}")
-    return "\n".join(lines) + "\n"

@@ -51,7 +51,7 @@ def detect(
     place = _picture_place(out, image, overwrite) if out else None
     picture = read_image(image, max_pixels or MAX_PIXELS)
     engine, _ = load(weights, device, None, messages)
-    from qeeps_cli.searching.run import number_people
+    from qeeps_cli.searching.people import number_people
 
     people = number_people(engine, picture.rgb, min_score)
     if place:

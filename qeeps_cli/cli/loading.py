@@ -1,10 +1,14 @@
-"""Weights to an engine, with what the user should know about it."""
+"""Weights to an engine, a place to a cache, with what the user should know about them."""
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qeeps_cli.cli.messages import Messages, visible_name
 
 if TYPE_CHECKING:
+    from qeeps_cli.cache.store import Cache
     from qeeps_cli.model.config import InferenceParams
     from qeeps_cli.searching.engine import Engine
     from qeeps_cli.weights import Checkpoint
@@ -23,3 +27,38 @@ def load(
     if note := fallback_note(device, engine.device):
         messages.note(note)
     return engine, checkpoint
+
+
+@contextmanager
+def open_cache(
+    roots: Sequence[Path], folder: Path | None, messages: Messages, *, use: bool = True, require: bool = False
+) -> "Iterator[Cache | None]":
+    """The cache of a gallery, as long as the block lasts; None without `use`.
+
+    folder: --cache, which Typer also takes from $QEEPS_CACHE; None: the default place for these roots. require: raise
+    CacheError where nothing can be kept. A problem that does not stop the command is a note. Whoever interrupts the
+    block is told that what it did is kept.
+    """
+    if not use:
+        yield None
+        return
+    from qeeps_cli.cache.location import choose_folder
+    from qeeps_cli.cache.store import Cache
+    from qeeps_cli.cli.process import Terminated
+    from qeeps_cli.errors import CacheError
+
+    place = choose_folder(roots, folder)
+    cache = Cache(place, warn=messages.note)
+    if require and not cache.writable:
+        raise CacheError(
+            f"--require-cache: the cache {visible_name(place)} cannot be written. Check its permissions, or name "
+            "another place with --cache."
+        )
+    messages.detail(f"cache   {visible_name(place)}")
+    try:
+        with cache:
+            yield cache
+    except (KeyboardInterrupt, Terminated):
+        if cache.writable:
+            messages.say(f"what was computed is kept in {visible_name(place)}: the same command goes on from there")
+        raise

@@ -5,9 +5,7 @@ terminal.
 """
 
 import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -65,30 +63,6 @@ class Messages:
         with suppress(OSError):
             sys.stderr.write(f"{prefix}{visible(text)}\n")
             sys.stderr.flush()
-
-    @contextmanager
-    def progress(self, what: str) -> Iterator[Callable[[int, int], None]]:
-        """Gives a function to call with (done, total): a bar on a terminal, elsewhere a line now and then."""
-        if not self.animated:
-            yield self._line_now_and_then(what)
-            return
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-        columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with Progress(*columns, console=self.console, transient=True) as progress:
-            task = progress.add_task(what, total=None)
-            yield lambda done, total: progress.update(task, completed=done, total=total)
-
-    def _line_now_and_then(self, what: str) -> Callable[[int, int], None]:
-        last = time.monotonic()
-
-        def show(done: int, total: int) -> None:
-            nonlocal last
-            if time.monotonic() - last > LINE_SECONDS:
-                last = time.monotonic()
-                self.say(f"{done}/{total} {what}")
-
-        return show
 
 
 def visible(text: str) -> str:

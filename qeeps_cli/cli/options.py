@@ -1,5 +1,6 @@
 """Options that several commands have, once."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -15,10 +16,36 @@ Device = Annotated[str, typer.Option(metavar="auto|cpu|cuda[:N]", help="Where to
 MaxPixels = Annotated[
     int | None, typer.Option(metavar="N", min=1, help="Refuse pictures of more pixels than this. Default: 120 million.")
 ]
+Batch = Annotated[
+    int | None, typer.Option(metavar="N", min=1, help="Frames that run together. Default: 1 on a CPU, 8 on a GPU.")
+]
+Recursive = Annotated[bool, typer.Option(help="Search subfolders too.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Write into --out although it holds other files.")]
 AsJson = Annotated[bool, typer.Option("--json", help="JSON instead of a table.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only errors on stderr.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="More on stderr, and tracebacks of unexpected errors.")]
+
+# Where what was computed is kept, and how it is used: cli.loading.open_cache.
+Cache = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR",
+        envvar="QEEPS_CACHE",
+        help="Where to keep what was computed. Default: GALLERY.qeeps beside the gallery, else in your cache folder.",
+    ),
+]
+NoCache = Annotated[bool, typer.Option("--no-cache", help="Use no cache and leave none.")]
+Refresh = Annotated[bool, typer.Option("--refresh", help="Compute again what the cache holds, and replace it.")]
+RequireCache = Annotated[
+    bool, typer.Option("--require-cache", help="Fail rather than run when nothing can be kept in the cache.")
+]
+Shortlist = Annotated[
+    str | None,
+    typer.Option(
+        metavar="K|P%",
+        help="Frames that the cascade compares exactly: a number or a share. Default: 5%, at least 50, at most 500.",
+    ),
+]
 
 # What the network may do differently without other weights: model.config.InferenceParams.
 Proposals = Annotated[int, typer.Option(metavar="N", min=1, help="Regions of a frame that are looked at closely.")]

@@ -1,69 +1,41 @@
-"""`qeeps search`: one person, in a gallery of whole frames."""
-
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
-
-import typer
+"""`qeeps search`: people, in a gallery of whole frames."""
 
 from qeeps_cli.cli import options
+from qeeps_cli.cli import search_options as own
+from qeeps_cli.cli.delivery import OneToFolder, OneToStdout, SeveralToFolder, SeveralToStdout
 from qeeps_cli.cli.messages import Messages
+from qeeps_cli.cli.progress import show_progress
+from qeeps_cli.cli.summary import tell_work
 from qeeps_cli.errors import ExitCode, UsageError
 from qeeps_cli.model.config import InferenceParams
 
-if TYPE_CHECKING:
-    from qeeps_cli.types import SearchResult
-
-MODE = "exact"
 _DEFAULTS = InferenceParams()
-
-Query = Annotated[Path, typer.Option(metavar="IMAGE", help="A picture of the person.")]
-BoxText = Annotated[
-    str | None,
-    typer.Option(metavar="X,Y,W,H", help="Where the person is in it, in pixels. Default: the whole picture."),
-]
-Person = Annotated[
-    int | None, typer.Option(metavar="N", min=1, help="Instead of --box: the person's number in `qeeps detect`.")
-]
-Roots = Annotated[
-    list[Path], typer.Option(metavar="DIR|IMAGE", help="What to search: folders and images; may be repeated.")
-]
-MoreRoots = Annotated[
-    list[Path] | None, typer.Argument(metavar="MORE", help="More to search, so that `--gallery *.jpg` works.")
-]
-Out = Annotated[
-    Path | None,
-    typer.Option(metavar="DIR", help="A folder for results.json and pictures. Default: JSON to standard output."),
-]
-TopK = Annotated[int | None, typer.Option(metavar="N", min=1, help="Keep only the N best matches. Default: all.")]
-MinScore = Annotated[
-    float | None, typer.Option(metavar="F", help="Keep only matches that score at least this. Default: all.")
-]
-Annotate = Annotated[bool, typer.Option(help="Draw the matches into copies of their frames, in DIR/annotated.")]
-Recursive = Annotated[bool, typer.Option(help="Search subfolders too.")]
-ExcludeQuery = Annotated[
-    bool, typer.Option("--exclude-query", help="Leave out gallery frames that are the query picture itself.")
-]
-Batch = Annotated[
-    int | None, typer.Option(metavar="N", min=1, help="Frames that run together. Default: 1 on a CPU, 8 on a GPU.")
-]
 
 
 def search(
-    query: Query,
-    gallery: Roots,
-    more: MoreRoots = None,
-    box: BoxText = None,
-    person: Person = None,
-    out: Out = None,
+    *,
+    query: own.Query = None,
+    box: own.BoxText = None,
+    person: own.Person = None,
+    queries: own.Queries = None,
+    gallery: own.Roots,
+    more: own.MoreRoots = None,
+    out: own.Out = None,
     overwrite: options.Overwrite = False,
-    annotate: Annotate = True,
-    top_k: TopK = None,
-    min_score: MinScore = None,
-    exclude_query: ExcludeQuery = False,
-    recursive: Recursive = True,
+    annotate: own.Annotate = True,
+    mode: own.Mode = "auto",
+    shortlist: options.Shortlist = None,
+    top_k: own.TopK = None,
+    min_score: own.MinScore = None,
+    exclude_query: own.ExcludeQuery = False,
+    recursive: options.Recursive = True,
+    cache: options.Cache = None,
+    no_cache: options.NoCache = False,
+    refresh: options.Refresh = False,
+    require_cache: options.RequireCache = False,
     weights: options.Weights = None,
     device: options.Device = "auto",
-    batch: Batch = None,
+    batch: options.Batch = None,
     proposals: options.Proposals = _DEFAULTS.proposals,
     min_objectness: options.MinObjectness = _DEFAULTS.min_objectness,
     min_person_score: options.MinPersonScore = _DEFAULTS.min_person_score,
@@ -76,25 +48,30 @@ def search(
     """Find a person in a gallery of whole frames.
 
     qeeps search --query q.jpg --box 312,266,112,265 --gallery frames/ --out results/
+
+    What is computed is kept beside the gallery, so that an interrupted search resumes and the next one is fast.
     """
     messages = Messages(quiet, verbose)
-    if box is not None and person is not None:
-        raise UsageError("expected either --box or --person, got both.")
-    from qeeps_cli.boxes import parse_box
+    if no_cache and (refresh or require_cache):
+        raise UsageError("--no-cache leaves nothing for --refresh or --require-cache to use.")
     from qeeps_cli.images import MAX_PIXELS
     from qeeps_cli.output.folder import check_folder
-    from qeeps_cli.searching.request import SearchOptions, list_galleries, read_query
+    from qeeps_cli.searching.queries import read_requests
+    from qeeps_cli.searching.request import SearchOptions, list_galleries
 
     # Whatever can be wrong with the inputs and the output shows before the network is loaded.
-    limits = SearchOptions(top_k, min_score, exclude_query, max_pixels or MAX_PIXELS, batch)
-    xyxy = parse_box(box) if box is not None else None
+    limits = SearchOptions(top_k, min_score, exclude_query, max_pixels or MAX_PIXELS, batch, mode, shortlist)
+    requests = own.read_requests_of(query, box, person, queries)
     if out:
         check_folder(out, overwrite)
-    picture = read_query(query, xyxy, limits.max_pixels)
-    frames = list_galleries([*gallery, *(more or [])], recursive, exclude=[out] if out else [])
+    pictures = read_requests(requests, limits.max_pixels)
+    roots = [*gallery, *(more or [])]
+    frames = list_galleries(roots, recursive, exclude=[out] if out else [])
 
-    from qeeps_cli.cli.loading import load
-    from qeeps_cli.searching.run import choose_person, run_search
+    from qeeps_cli.cli.loading import load, open_cache
+    from qeeps_cli.searching.people import choose_person
+    from qeeps_cli.searching.plan import plan_search
+    from qeeps_cli.searching.run import Tally, run_search
 
     params = InferenceParams(
         proposals=proposals,
@@ -104,33 +81,24 @@ def search(
         second_pass=second_pass,
     )
     engine, checkpoint = load(weights, device, params, messages)
-    if person is not None:
-        picture = choose_person(engine, picture, person)
-    with messages.progress("frames searched") as show:
-        result = run_search(engine, picture, frames, limits, show)
-    _deliver(result, checkpoint.describe(), out, annotate, limits.max_pixels, messages)
-    return ExitCode.SKIPPED if result.skipped else ExitCode.OK
-
-
-def _deliver(
-    result: "SearchResult",
-    weights: dict[str, str],
-    out: Path | None,
-    annotate: bool,
-    max_pixels: int,
-    messages: Messages,
-) -> None:
-    from qeeps_cli.cli.summary import tell_files, tell_result
-
-    if out is None:
-        from qeeps_cli.cli.stdout import write_stdout
-        from qeeps_cli.output.writers import get_writer
-
-        write_stdout(get_writer("json").encode(result, weights, MODE))
-        tell_result(result, messages)
+    pictures = [
+        choose_person(engine, picture, request.person) if request.person else picture
+        for picture, request in zip(pictures, requests, strict=True)
+    ]
+    plan, tally = plan_search(limits, len(frames.frames), len(pictures), engine.device.type), Tally()
+    common = checkpoint.describe(), plan.mode, messages
+    if queries is not None or len(pictures) > 1:
+        ids = [picture.id for picture in pictures]
+        delivery = SeveralToFolder(out, ids, annotate, limits.max_pixels, *common) if out else SeveralToStdout(*common)
     else:
-        from qeeps_cli.output.folder import write_folder
-
-        written = write_folder(out, result, weights, MODE, annotate=annotate, max_pixels=max_pixels)
-        tell_result(result, messages)
-        tell_files(written, messages)
+        delivery = OneToFolder(out, annotate, limits.max_pixels, *common) if out else OneToStdout(*common)
+    with (
+        open_cache(roots, cache, messages, use=not no_cache, require=require_cache) as used,
+        show_progress(messages) as show,
+    ):
+        results = run_search(engine, pictures, frames, limits, cache=used, refresh=refresh, progress=show, tally=tally)
+        for picture, result in zip(pictures, results, strict=True):
+            delivery.take(picture, result)
+    delivery.finish()
+    tell_work(plan, tally, messages)
+    return ExitCode.SKIPPED if delivery.has_skipped else ExitCode.OK

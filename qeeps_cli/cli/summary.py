@@ -1,12 +1,16 @@
 """What a search tells on stderr when it is done."""
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qeeps_cli.cli.messages import Messages, format_box, format_count, format_table, visible_name
 
 if TYPE_CHECKING:
     from qeeps_cli.output.folder import Written
-    from qeeps_cli.types import SearchResult
+    from qeeps_cli.searching.plan import Plan
+    from qeeps_cli.searching.run import Tally
+    from qeeps_cli.types import SearchResult, Skipped
 
 BEST = 10
 SKIPPED = 10
@@ -25,13 +29,62 @@ def tell_result(result: "SearchResult", messages: Messages) -> None:
             for match in result.best_of_frames()[:BEST]
         ]
         messages.say(format_table(["rank", "score", "x,y,w,h", "image"], rows))
-    if result.skipped:
-        messages.say(f"{format_count(len(result.skipped), 'input')} skipped:", "bold")
-        skipped = [f"{visible_name(item.name)}: {item.reason}" for item in result.skipped]
-        for line in _first_of(skipped, SKIPPED, messages):
-            messages.say(f"  {line}")
-    for note in _first_of(result.notes, NOTES, messages):
+    tell_skipped(result.skipped, messages)
+    tell_notes(result.notes, messages)
+
+
+def tell_results(
+    rows: "Sequence[tuple[str, SearchResult]]",
+    skipped: "Sequence[Skipped]",
+    notes: Sequence[str],
+    messages: Messages,
+) -> None:
+    """Several searches of one gallery: the best match of each. rows: id and result."""
+    frames = format_count(max((result.frames_searched for _, result in rows), default=0), "frame")
+    queries = format_count(len(rows), "query", "queries")
+    messages.say(f"{frames} searched for {queries}; the best match of each:", "bold")
+    table = []
+    for id, result in rows:
+        best = result.matches[0] if result.matches else None
+        shown = [f"{best.score:.3f}", format_box(best.box), best.frame.name] if best else ["", "", "no match"]
+        table.append([visible_name(id), *map(visible_name, shown)])
+    messages.say(format_table(["query", "score", "x,y,w,h", "image"], table))
+    tell_skipped(skipped, messages)
+    tell_notes(notes, messages)
+
+
+def tell_skipped(skipped: "Sequence[Skipped]", messages: Messages) -> None:
+    """What could not be used, and why."""
+    if not skipped:
+        return
+    messages.say(f"{format_count(len(skipped), 'input')} skipped:", "bold")
+    lines = [f"{visible_name(item.name)}: {item.reason}" for item in skipped]
+    for line in _first_of(lines, SKIPPED, messages):
+        messages.say(f"  {line}")
+
+
+def tell_notes(notes: Sequence[str], messages: Messages) -> None:
+    """What is unusual."""
+    for note in _first_of(list(notes), NOTES, messages):
         messages.note(note)
+
+
+def tell_work(plan: "Plan", tally: "Tally", messages: Messages) -> None:
+    """How the search was done, and how much of it was cached. Nothing of this is in the results."""
+    parts = [f"mode {plan.mode}{f' ({plan.reason})' if plan.reason else ''}"]
+    for name, computed, cached in (
+        ("frame", tally.frames_computed, tally.frames_cached),
+        ("pair", tally.pairs_computed, tally.pairs_cached),
+    ):
+        if computed + cached:
+            parts.append(f"{format_count(computed, name)} computed, {cached} from the cache")
+    messages.say("; ".join(parts))
+
+
+def tell_overview(overview: Path, messages: Messages) -> None:
+    """Where the results of several searches are."""
+    messages.say(f"look at  {visible_name(overview.parent)}/*/contact_sheet.jpg")
+    messages.say(f"numbers  {visible_name(overview)}, and results.json in the folder of each query")
 
 
 def tell_files(written: "Written", messages: Messages) -> None:

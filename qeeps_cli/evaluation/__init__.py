@@ -1,1 +1,1 @@
-"""The metrics of person search and the protocols that run them. Numpy only."""
+"""Person search scored: metrics (numpy only), protocols, runs over a benchmark, published results, and run time."""

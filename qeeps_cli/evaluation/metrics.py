@@ -105,10 +105,12 @@ def score_pool(name: str, labels: np.ndarray, scores: np.ndarray, count_gt: int)
     """The score of a query's pooled detections, and the order in which they rank.
 
     labels: (N,) bool, scores: (N,), both in gallery order, which top-k keeps among equal scores (the published scripts
-    sort unstably). Raises NotANumberError for a score that is not a number.
+    sort unstably). Raises NotANumberError for a score that is not a finite number.
     """
-    if np.isnan(scores).any():
-        raise NotANumberError(f"query {name}: the search gave a score that is not a number; it cannot be ranked.")
+    if not np.isfinite(scores).all():
+        raise NotANumberError(
+            f"query {name}: the search gave a score that is not a finite number; it cannot be ranked."
+        )
     order = np.argsort(-scores, kind="stable")
     ranked = labels[order]
     count_tp = int(labels.sum())
@@ -118,15 +120,15 @@ def score_pool(name: str, labels: np.ndarray, scores: np.ndarray, count_gt: int)
 
 
 class QueryEvaluator:
-    """Collects one query's detections frame by frame. Keeps scores and labels; boxes only where a ranking is wanted.
+    """Collects one query's detections frame by frame. Keeps scores and labels; boxes only of the best detections.
 
     keep: how many of the best detections to put into the score's ranking.
     """
 
     def __init__(self, name: str = "", keep: int = 0) -> None:
         self._name = name
-        self._keep = keep
         self._pieces: list[_Piece] = []
+        self._best = _Best(keep)
         self._count_gt = 0
         self._count_covered: int | None = None
 
@@ -156,39 +158,49 @@ class QueryEvaluator:
             covered = truth is not None and covers(truth, proposals).any()
             self._count_covered = (self._count_covered or 0) + int(covered)
         place = len(self._pieces) if position is None else position
-        self._pieces.append(_Piece(place, frame, labels, scores, boxes if self._keep else None))
+        self._pieces.append(_Piece(place, labels, scores))
+        self._best.add(place, frame, boxes, scores, labels)
 
     def result(self) -> QueryScore:
         """The score of all frames so far: 0 if none of them holds the person. Raises NotANumberError as score_pool."""
         pieces = sorted(self._pieces, key=lambda piece: piece.position)
         labels = np.concatenate([np.empty(0, bool), *(piece.labels for piece in pieces)])
         scores = np.concatenate([np.empty(0, np.float32), *(piece.scores for piece in pieces)])
-        score, order = score_pool(self._name, labels, scores, self._count_gt)
-        ranking = self._rank(pieces, order[: self._keep]) if self._keep else ()
-        return replace(score, count_covered=self._count_covered, ranking=ranking)
-
-    def _rank(self, pieces: list["_Piece"], best: np.ndarray) -> tuple[RankedDetection, ...]:
-        ends = np.cumsum([len(piece.scores) for piece in pieces])
-        return tuple(
-            pieces[owner].ranked(row - (ends[owner] - len(pieces[owner].scores)))
-            for row, owner in zip(best, np.searchsorted(ends, best, side="right"), strict=True)
-        )
+        score, _ = score_pool(self._name, labels, scores, self._count_gt)
+        return replace(score, count_covered=self._count_covered, ranking=self._best.ranking())
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class _Piece:
     """One frame's share of a query's pool."""
 
     position: int
-    frame: str
     labels: np.ndarray
     scores: np.ndarray
-    boxes: np.ndarray | None
 
-    def ranked(self, row: int) -> RankedDetection:
-        return RankedDetection(
-            self.frame, tuple(self.boxes[row].tolist()), float(self.scores[row]), bool(self.labels[row])
-        )
+
+class _Best:
+    """The best detections of the frames so far, in the order in which `score_pool` ranks: score, then gallery order."""
+
+    def __init__(self, keep: int) -> None:
+        self._keep = keep
+        self._found: list[tuple[tuple[float, int, int], RankedDetection]] = []
+
+    def add(self, position: int, frame: str, boxes: np.ndarray, scores: np.ndarray, labels: np.ndarray) -> None:
+        for row in np.argsort(-scores, kind="stable")[: self._keep].tolist():
+            score = float(scores[row])
+            detection = RankedDetection(frame, tuple(boxes[row].tolist()), score, bool(labels[row]))
+            self._found.append(((-score, position, row), detection))
+        if len(self._found) > 8 * self._keep:
+            self._cut()
+
+    def ranking(self) -> tuple[RankedDetection, ...]:
+        self._cut()
+        return tuple(detection for _, detection in self._found)
+
+    def _cut(self) -> None:
+        self._found.sort(key=lambda entry: entry[0])
+        del self._found[self._keep :]
 
 
 @dataclass(frozen=True)

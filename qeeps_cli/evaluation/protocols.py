@@ -6,7 +6,7 @@ PRW's 2,057 queries × 6,111 frames practical. Both give the same score for the 
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
@@ -14,7 +14,14 @@ from typing import NamedTuple
 import numpy as np
 
 from qeeps_cli.datasets.frames import FrameSet
-from qeeps_cli.evaluation.metrics import QueryEvaluator, QueryScore, RankedDetection, find_match, score_pool
+from qeeps_cli.evaluation.metrics import (
+    QueryEvaluator,
+    QueryScore,
+    RankedDetection,
+    covers,
+    find_match,
+    score_pool,
+)
 from qeeps_cli.types import Box, LabelledQuery
 
 
@@ -49,27 +56,56 @@ def score_query(frames: FrameSet, query: LabelledQuery, answers: Iterable[tuple]
 
     Raises ValueError for an answer about a frame that is not in the gallery or was answered before.
     """
-    truth = find_truth(frames, query)
-    positions = defaultdict(list)
-    for position, name in enumerate(query.gallery):
-        positions[name].append(position)
-    evaluator = QueryEvaluator(query.name, keep)
-    for answer in map(lambda values: FrameAnswer(*values), answers):
-        if answer.frame not in positions:
-            raise ValueError(f"query {query.name}: frame {answer.frame!r} is not in the gallery or was answered before")
-        for position in positions.pop(answer.frame):
-            evaluator.add_frame(
-                truth.get(position),
+    scorer = QueryScorer(frames, query, keep)
+    for answer in answers:
+        scorer.add(FrameAnswer(*answer))
+    return scorer.result()
+
+
+class QueryScorer:
+    """Scores one query from answers that come one by one, in any order; several may be open at a time."""
+
+    def __init__(self, frames: FrameSet, query: LabelledQuery, keep: int = 0) -> None:
+        self.query = query
+        self._truth = find_truth(frames, query)
+        self._evaluator = QueryEvaluator(query.name, keep)
+        self._open: dict[str, list[int]] = defaultdict(list)
+        for position, name in enumerate(query.gallery):
+            self._open[name].append(position)
+
+    @cached_property
+    def wanted(self) -> frozenset[str]:
+        """The distinct frames of the gallery."""
+        return frozenset(self.query.gallery)
+
+    @cached_property
+    def held(self) -> frozenset[str]:
+        """The frames of the gallery that hold the person."""
+        return frozenset(self.query.gallery[position] for position in self._truth)
+
+    def add(self, answer: FrameAnswer) -> None:
+        """Raises ValueError for a frame that is not in the gallery or was answered before."""
+        if answer.frame not in self._open:
+            raise ValueError(
+                f"query {self.query.name}: frame {answer.frame!r} is not in the gallery or was answered before"
+            )
+        for position in self._open.pop(answer.frame):
+            truth = self._truth.get(position)
+            self._evaluator.add_frame(
+                truth,
                 answer.boxes,
                 answer.scores,
                 frame=answer.frame,
                 position=position,
-                proposals=answer.proposals,
+                proposals=answer.proposals if truth is not None else None,
             )
-    unanswered = [position for places in positions.values() for position in places]
-    for position in unanswered:
-        evaluator.add_frame(truth.get(position), np.empty((0, 4)), np.empty(0), position=position)
-    return replace(evaluator.result(), unanswered=len(unanswered))
+
+    def result(self) -> QueryScore:
+        """The score; frames without an answer count as frames without detections."""
+        unanswered = [position for places in self._open.values() for position in places]
+        for position in unanswered:
+            self._evaluator.add_frame(self._truth.get(position), np.empty((0, 4)), np.empty(0), position=position)
+        return replace(self._evaluator.result(), unanswered=len(unanswered))
 
 
 def find_truth(frames: FrameSet, query: LabelledQuery) -> dict[int, Box]:
@@ -109,11 +145,17 @@ class DetectionTable:
 
 
 def score_table(
-    frames: FrameSet, query: LabelledQuery, table: DetectionTable, scores: np.ndarray, keep: int = 0
+    frames: FrameSet,
+    query: LabelledQuery,
+    table: DetectionTable,
+    scores: np.ndarray,
+    keep: int = 0,
+    proposals: Mapping[str, np.ndarray] | None = None,
 ) -> QueryScore:
     """Scores one query whose match with every row of the table is known.
 
-    scores: (M,), such as the cosines of L2-normalised features. The same result as score_query, without a call a frame.
+    scores: (M,), such as the cosines of L2-normalised features. proposals: (P, 4) xyxy by frame name, for max recall;
+    frames without the person are not asked for. The same result as score_query, without a call a frame.
     """
     owners = np.array([table.index.get(name, -1) for name in query.gallery], np.int64)
     starts, counts = table.offsets[owners], np.where(owners < 0, 0, table.offsets[owners + 1] - table.offsets[owners])
@@ -135,7 +177,21 @@ def score_table(
         )
         for at, position in zip(best, np.searchsorted(ends, best, side="right"), strict=True)
     )
-    return replace(score, unanswered=int((owners < 0).sum()), ranking=ranking)
+    return replace(
+        score,
+        count_covered=_count_covered(query, truth, proposals),
+        unanswered=int((owners < 0).sum()),
+        ranking=ranking,
+    )
+
+
+def _count_covered(
+    query: LabelledQuery, truth: dict[int, Box], proposals: Mapping[str, np.ndarray] | None
+) -> int | None:
+    """Frames whose person a proposal covers; None where no frame with the person has proposals."""
+    given = [(box, query.gallery[position]) for position, box in truth.items()]
+    known = [(box, proposals[name]) for box, name in given if proposals is not None and name in proposals]
+    return sum(bool(covers(box, found).any()) for box, found in known) if known else None
 
 
 def limit(frames: FrameSet, queries: int | None = None, gallery: int | None = None) -> FrameSet:

@@ -18,13 +18,12 @@ from qeeps_cli.gallery import OUTPUT_MARKER
 from qeeps_cli.images import MAX_PIXELS, read_image
 from qeeps_cli.output import json_writer
 from qeeps_cli.output.annotate import annotate_frame, annotate_query, shown_matches
-from qeeps_cli.output.atomic import reporting, write_file
+from qeeps_cli.output.atomic import reporting
 from qeeps_cli.output.contact_sheet import contact_sheet, match_tile, query_tile
 from qeeps_cli.output.drawing import jpeg
 from qeeps_cli.output.names import annotated_name
+from qeeps_cli.output.own_folder import ANNOTATED, CONTACT_SHEET, QUERY, RESULTS, OwnFolder
 from qeeps_cli.types import Decoded, Match, SearchResult
-
-RESULTS, CONTACT_SHEET, QUERY, ANNOTATED = "results.json", "contact_sheet.jpg", "query.jpg", "annotated"
 
 
 @dataclass(frozen=True)
@@ -82,7 +81,7 @@ def write_folder(
     document = json_writer.dump(json_writer.search_document(result, weights, mode))
     shown = shown_matches(result, top, min_score)
     names = _picture_names(shown) if annotate else {}
-    folder = _Folder(Path(out))
+    folder = OwnFolder(Path(out))
     folder.begin({RESULTS, CONTACT_SHEET, QUERY, *names.values()})
     folder.write(RESULTS, document)
 
@@ -114,50 +113,6 @@ def write_folder(
     return Written(folder.out / RESULTS, folder.out / CONTACT_SHEET, annotated, notes)
 
 
-class _Folder:
-    """The files of one result, and the marker file that lists them.
-
-    The list lets a later search replace and remove what is ours, and nothing else.
-    """
-
-    def __init__(self, out: Path):
-        self.out = out
-        self.listed: set[str] = set()
-        self.written: set[str] = set()
-
-    def begin(self, planned: set[str]) -> None:
-        """Marks the folder before anything else: whatever interrupts us, its files are known as ours."""
-        with reporting(self.out):
-            self.out.mkdir(parents=True, exist_ok=True)
-            self.listed = self._listed()
-        self._mark(self.listed | planned)
-
-    def write(self, name: str, data: bytes) -> None:
-        path = self.out / name
-        if path.parent != self.out and not path.parent.exists():
-            with reporting(path.parent):
-                path.parent.mkdir()
-            write_file(path.parent / OUTPUT_MARKER, b"")  # for a gallery that starts inside our folder
-        write_file(path, data)
-        self.written.add(name)
-
-    def finish(self) -> None:
-        """Removes what an earlier search wrote and this one did not."""
-        with reporting(self.out):
-            for name in self.listed - self.written:
-                (self.out / name).unlink(missing_ok=True)
-        self._mark(self.written)
-
-    def _listed(self) -> set[str]:
-        marker = self.out / OUTPUT_MARKER
-        lines = marker.read_text("ascii", "replace").splitlines() if marker.is_file() else []
-        # Only names that we could have written: the marker is a plain text file, and what it lists may be removed.
-        return {line for line in lines if line in (RESULTS, CONTACT_SHEET, QUERY) or _is_picture_name(line)}
-
-    def _mark(self, names: set[str]) -> None:
-        write_file(self.out / OUTPUT_MARKER, "".join(f"{name}\n" for name in sorted(names)).encode("ascii"))
-
-
 def _picture_names(shown: list[Match]) -> dict[Path, str]:
     """The annotated picture of each frame, relative to the folder."""
     digits = max(3, len(str(shown[-1].rank))) if shown else 3
@@ -165,11 +120,6 @@ def _picture_names(shown: list[Match]) -> dict[Path, str]:
         path: f"{ANNOTATED}/{annotated_name(matches[0].rank, matches[0].frame.name, digits)}"
         for path, matches in _by_frame(shown).items()
     }
-
-
-def _is_picture_name(name: str) -> bool:
-    folder, _, file = name.partition("/")
-    return folder == ANNOTATED and file.endswith(".jpg") and "/" not in file and os.sep not in file
 
 
 def _by_frame(matches: list[Match]) -> dict[Path, list[Match]]:

@@ -14,7 +14,7 @@ import os
 from collections.abc import Mapping
 
 from qeeps_cli.errors import NotANumberError
-from qeeps_cli.types import Box, Match, SearchResult
+from qeeps_cli.types import Box, Match, Query, SearchResult
 
 SCHEMA = "qeeps.search/1"
 BOX_DECIMALS = 2
@@ -27,14 +27,9 @@ def search_document(result: SearchResult, weights: Mapping[str, str], mode: str)
     weights: name and digest of the checkpoint. mode: "exact", "cached" or "cascade".
     Raises NotANumberError when a score or a box is not finite.
     """
-    query = result.query
     return {
         "schema": SCHEMA,
-        "query": {
-            "image": os.fspath(query.image),
-            "box": None if query.box is None else border_box(query.box, "the query"),
-            "digest": query.digest,
-        },
+        "query": query_document(result.query),
         "weights": {"name": weights["name"], "digest": weights["digest"]},
         "mode": mode,
         "parameters": {key: result.parameters[key] for key in sorted(result.parameters)},
@@ -45,6 +40,15 @@ def search_document(result: SearchResult, weights: Mapping[str, str], mode: str)
             for skipped in sorted(result.skipped, key=lambda skipped: (skipped.name, skipped.reason))
         ],
         "matches": [match_document(match) for match in result.matches],
+    }
+
+
+def query_document(query: Query) -> dict:
+    """The query as JSON types."""
+    return {
+        "image": os.fspath(query.image),
+        "box": None if query.box is None else border_box(query.box, "the query"),
+        "digest": query.digest,
     }
 
 

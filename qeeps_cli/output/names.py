@@ -3,7 +3,7 @@
 import os
 import unicodedata
 from bisect import bisect_left
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 MAX_STEM = 100  # characters, so at most 100 bytes: file systems allow 255
 
@@ -23,11 +23,32 @@ def annotated_name(rank: int, frame_name: str, digits: int = 3) -> str:
     The rank belongs to one frame only, so the names of a result differ whatever the frames are called, also on a file
     system that ignores case. digits: to which the rank is zero-padded, so that the files sort by rank.
     """
-    flat = printable(os.path.normpath(frame_name).lstrip("./\\"))
-    stem = "".join(char if char.isalnum() or char in "-_." else "_" for char in flat)
+    stem = _plain(os.path.normpath(frame_name).lstrip("./\\"))
     if stem.lower().endswith((".jpg", ".jpeg")):
         stem = stem.rpartition(".")[0]
     return f"{rank:0{digits}d}_{elide(stem, MAX_STEM, ellipsis='__')}.jpg"
+
+
+def folder_names(ids: Sequence[str]) -> list[str]:
+    """A folder's name for each id, that reads like it: `cam 1/a` is `cam_1_a`.
+
+    The names differ, also on a file system that ignores case, and none is that of a file that we write beside them.
+    """
+    names: list[str] = []
+    taken = {"results.json", "annotated"}
+    for number, text in enumerate(ids, start=1):
+        wanted = elide(_plain(text).strip("."), MAX_STEM, ellipsis="__") or "query"
+        name, attempt = wanted, number
+        while name.casefold() in taken:
+            name, attempt = f"{wanted}-{attempt}", attempt + 1
+        taken.add(name.casefold())
+        names.append(name)
+    return names
+
+
+def _plain(name: str) -> str:
+    """With nothing but ASCII letters and digits, `-`, `_` and `.`."""
+    return "".join(char if char.isalnum() or char in "-_." else "_" for char in printable(name))
 
 
 def elide(text: str, length: int, ellipsis: str = "...") -> str:

@@ -1,72 +1,135 @@
-"""The exact search: every frame of the gallery goes through the Siamese network with the query (the paper's own
-mode)."""
+"""The exact search: every frame goes through the Siamese network with every query (the paper's own mode)."""
 
-from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
-import numpy as np
-
-from qeeps_cli.errors import ImageError
-from qeeps_cli.images import MAX_PIXELS, read_image
+from qeeps_cli.cache.store import Cache, PairStore
+from qeeps_cli.images import MAX_PIXELS
 from qeeps_cli.searching.engine import Engine, QueryPerson
-from qeeps_cli.types import Decoded, Detections, GalleryFrame
+from qeeps_cli.searching.reading import ReadFrame, find_usable, in_batches, read_frames
+from qeeps_cli.types import Detections, GalleryFrame
 
 
 @dataclass(frozen=True)
 class FrameAnswer:
-    """What one frame gave: its detections, or why it could not be used."""
+    """What one frame gave for one query: its detections, or why it could not be used.
+
+    was_cached: the detections were stored already.
+    """
 
     frame: GalleryFrame
     detections: Detections | None
     skipped: str | None = None
     digest: str = ""
     note: str | None = None
+    was_cached: bool = False
 
 
-def search_frames(
-    engine: Engine, query: QueryPerson, frames: Iterable[GalleryFrame], *, batch: int = 1, max_pixels: int = MAX_PIXELS
-) -> Iterator[FrameAnswer]:
-    """Answers in the order of the frames, as they come. A frame that cannot be decoded gives an answer with `skipped`.
+def search_pairs(
+    engine: Engine,
+    queries: Sequence[QueryPerson],
+    frames: Iterable[GalleryFrame],
+    *,
+    batch: int = 1,
+    max_pixels: int = MAX_PIXELS,
+    stores: Sequence[PairStore] | None = None,
+    cache: Cache | None = None,
+    refresh: bool = False,
+    wanted: Callable[[GalleryFrame], Sequence[int]] | None = None,
+    proposals: Callable[[int, GalleryFrame], bool] | None = None,
+) -> Iterator[tuple[int, FrameAnswer]]:
+    """Answers as (index of the query, answer), frame by frame in their order, and in each in the order of `wanted`.
 
-    Frames are decoded ahead in other threads; neighbours of one size run as a batch.
+    A frame is decoded and prepared once for all queries, and not at all when all of its pairs are stored; neighbours of
+    one size run as a batch. A frame that cannot be decoded gives answers with `skipped`.
+
+    stores: of each query, read and filled; None: nothing is kept. refresh: compute what is stored, and replace it.
+    wanted: the queries that a frame is searched for, default all. proposals: whether a pair's answer has to hold its
+    proposals; a stored one without them does not count. Raises NotANumberError when a score is not finite.
     """
-    group: list[tuple[GalleryFrame, Decoded]] = []
-    for frame, decoded in _decode_ahead(frames, ahead=max(4, 2 * batch), max_pixels=max_pixels):
-        fits = isinstance(decoded, Decoded) and (not group or group[0][1].size == decoded.size)
-        if group and (not fits or len(group) == batch):
-            yield from _answer(engine, query, group)
-            group = []
-        if isinstance(decoded, ImageError):
-            yield FrameAnswer(frame, None, skipped=decoded.reason)
-        else:
-            group.append((frame, decoded))
-    yield from _answer(engine, query, group)
+    pairs = _Pairs(engine, queries, stores, max_pixels, refresh, wanted, proposals)
+    reads = read_frames(
+        filter(pairs.wanted, frames),
+        lambda frame, digest: None if pairs.missing(frame, digest) else True,
+        cache,
+        ahead=max(4, 2 * batch),
+        max_pixels=max_pixels,
+    )
+    for group in in_batches(reads, batch, pairs.work):
+        yield from pairs.answer(group)
 
 
-def _answer(engine: Engine, query: QueryPerson, group: list[tuple[GalleryFrame, Decoded]]) -> Iterator[FrameAnswer]:
-    if not group:
-        return
-    pictures: list[np.ndarray] = [decoded.rgb for _, decoded in group]
-    for (frame, decoded), detections in zip(group, engine.search(query, pictures), strict=True):
-        yield FrameAnswer(frame, detections, digest=decoded.digest, note=decoded.note)
+class _Pairs:
+    """Which pairs are wanted and which of them are stored; computes those that are not."""
 
+    def __init__(self, engine, queries, stores, max_pixels, refresh, wanted, proposals):
+        self.engine: Engine = engine
+        self.queries: Sequence[QueryPerson] = queries
+        self.stores: Sequence[PairStore] | None = stores
+        self.max_pixels: int = max_pixels
+        self.renewed: set[tuple[int, str]] | None = set() if refresh else None
+        self.wanted = wanted or (lambda frame: range(len(queries)))
+        self.needs_proposals = proposals or (lambda query, frame: False)
 
-def _decode_ahead(
-    frames: Iterable[GalleryFrame], ahead: int, max_pixels: int
-) -> Iterator[tuple[GalleryFrame, Decoded | ImageError]]:
-    def decode(frame: GalleryFrame) -> Decoded | ImageError:
-        try:
-            return read_image(frame.path, max_pixels)
-        except ImageError as error:
-            return error
+    def missing(self, frame: GalleryFrame, digest: str) -> tuple[int, ...]:
+        """The queries that the frame has to run with."""
+        return tuple(query for query in self.wanted(frame) if not self._is_stored(query, frame, digest))
 
-    waiting: list[tuple[GalleryFrame, Future]] = []
-    with ThreadPoolExecutor(2) as pool:
-        for frame in frames:
-            waiting.append((frame, pool.submit(decode, frame)))
-            if len(waiting) > ahead:
-                first, future = waiting.pop(0)
-                yield first, future.result()
-        for frame, future in waiting:
-            yield frame, future.result()
+    def work(self, read: ReadFrame) -> Hashable | None:
+        return read.decoded.size if self.missing(read.frame, read.digest) else None
+
+    def answer(self, group: list[ReadFrame]) -> Iterator[tuple[int, FrameAnswer]]:
+        found = self._compute([read for read in group if read.decoded is not None and self.work(read)])
+        for read in group:
+            for query in self.wanted(read.frame):
+                if read.broken is not None:
+                    yield query, FrameAnswer(read.frame, None, skipped=read.broken)
+                elif (query, read.digest) in found:
+                    detections = found[query, read.digest]
+                    yield query, FrameAnswer(read.frame, detections, digest=read.digest, note=read.decoded.note)
+                else:
+                    store = self.stores[query]
+                    detections, note = store.get(read.digest), store.about(read.digest).note
+                    yield query, FrameAnswer(read.frame, detections, None, read.digest, note, was_cached=True)
+
+    def _is_stored(self, query: int, frame: GalleryFrame, digest: str) -> bool:
+        if self.stores is None or (self.renewed is not None and (query, digest) not in self.renewed):
+            return False
+        needed = self.needs_proposals(query, frame)
+        return find_usable(self.stores[query], digest, self.max_pixels, needed) is not None
+
+    def _compute(self, reads: list[ReadFrame]) -> dict[tuple[int, str], Detections]:
+        """The missing pairs of frames of one size."""
+        if not reads:
+            return {}
+        prepared = self.engine.prepare([read.decoded.rgb for read in reads])
+        missing: dict[int, list[int]] = {}
+        for number, read in enumerate(reads):
+            for query in self.missing(read.frame, read.digest):
+                missing.setdefault(query, []).append(number)
+        found = {}
+        for query, numbers in missing.items():
+            chosen = [reads[number] for number in numbers]
+            needed = [self.needs_proposals(query, read.frame) for read in chosen]
+            picked = prepared if len(numbers) == len(reads) else prepared.pick(numbers)
+            results = self.engine.search(self.queries[query], picked, proposals=any(needed))
+            for read, detections, with_proposals in zip(chosen, results, needed, strict=True):
+                if not with_proposals:
+                    detections = replace(detections, proposals=None)
+                found[query, read.digest] = self._keep(query, read, detections)
+        return found
+
+    def _keep(self, query: int, read: ReadFrame, detections: Detections) -> Detections:
+        if self.stores is None:
+            return detections
+        if self.renewed is not None:
+            self.renewed.add((query, read.digest))
+        decoded = read.decoded
+        return self.stores[query].add(
+            read.digest,
+            read.frame.name,
+            decoded.size,
+            detections,
+            note=decoded.note,
+            replace=self.renewed is not None or self.needs_proposals(query, read.frame),
+        )

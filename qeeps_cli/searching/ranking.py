@@ -1,77 +1,139 @@
-"""From the answers of single frames to one ranking."""
+"""From the people of single frames to one ranking, with bounded memory."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-from qeeps_cli.errors import NothingToSearchError
-from qeeps_cli.searching.exact import FrameAnswer
-from qeeps_cli.searching.request import SearchOptions
-from qeeps_cli.types import GalleryFrame, Match, Query, SearchResult, Skipped
+import numpy as np
 
-_REASONS_TOLD = 10
+from qeeps_cli.searching.request import SearchOptions, nothing_searched
+from qeeps_cli.types import Detections, GalleryFrame, Match, Query, SearchResult, Skipped
+
+LISTED = 10_000  # matches that a ranking keeps beside the best of each frame, unless top_k says how many in all
+_MANY_PARTS = 1_000
 
 
-def rank_answers(answers: Iterable[FrameAnswer], query: Query, options: SearchOptions) -> SearchResult:
-    """All frames' matches in descending score; ties by frame name, then box. `parameters` is left empty.
+@dataclass(frozen=True)
+class Rows:
+    """Scored people: frames (n,) places in the gallery, scores and person_scores (n,), boxes (n, 4) xyxy pixels."""
 
-    Embeddings are dropped as the answers come, so that a ranking of many frames fits in memory. Raises
-    NothingToSearchError when no frame could be searched.
+    frames: np.ndarray
+    scores: np.ndarray
+    person_scores: np.ndarray
+    boxes: np.ndarray
+
+    @classmethod
+    def of(cls, frame: int, found: Detections) -> "Rows":
+        return cls(np.full(len(found), frame), found.scores, found.person_scores, found.boxes)
+
+    @classmethod
+    def joined(cls, parts: Sequence["Rows"]) -> "Rows":
+        return cls(*(np.concatenate(columns) for columns in zip(*map(Rows._columns, parts), strict=True)))
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def pick(self, index: np.ndarray) -> "Rows":
+        return Rows(*(column[index] for column in self._columns()))
+
+    def ranked(self) -> "Rows":
+        """By descending score; ties in the order of the gallery, then by box."""
+        return self.pick(np.lexsort((*self.boxes.T[::-1], self.frames, -self.scores)))
+
+    def best_of_frames(self) -> "Rows":
+        """The first row of each frame, for ranked rows."""
+        return self.pick(np.unique(self.frames, return_index=True)[1])
+
+    def _columns(self) -> tuple[np.ndarray, ...]:
+        return self.frames, self.scores, self.person_scores, self.boxes
+
+
+_NONE = Rows(np.zeros(0, np.int64), np.zeros(0, np.float32), np.zeros(0, np.float32), np.zeros((0, 4), np.float32))
+
+
+class Ranking:
+    """The best matches of one query, whatever the order in which frames and rows come.
+
+    Kept are, with options.top_k, that many; else each frame's best match and the LISTED best of all. What does not
+    reach options.min_score is dropped.
     """
-    ranking = _Ranking(options.min_score)
-    for answer in answers:
-        if answer.detections is None:
-            ranking.skipped.append(Skipped(answer.frame.name, answer.skipped or "no reason given"))
-        elif answer.digest == query.digest and options.exclude_query:
-            ranking.notes.append(f"{answer.frame.name} is the query's own picture and was left out")
-        else:
-            ranking.add(answer)
-            if answer.digest == query.digest:
-                ranking.notes.append(
-                    f"{answer.frame.name} is the query's own picture, so a match in it proves nothing; "
-                    "--exclude-query leaves it out"
-                )
-    if not ranking.frames:
-        raise NothingToSearchError(_nothing_searched(ranking))
-    return SearchResult(
-        query=query,
-        matches=ranking.matches(options.top_k),
-        skipped=ranking.skipped,
-        frames_searched=ranking.frames,
-        parameters={},
-        notes=ranking.notes,
-    )
 
+    def __init__(self, query: Query, gallery: Sequence[GalleryFrame], options: SearchOptions):
+        self.query = query
+        self.gallery = gallery
+        self.options = options
+        self.limit = options.top_k or LISTED
+        self.lowest = -np.inf  # no row that scores less can be among the `limit` best
+        self.searched = 0
+        self._listed: list[Rows] = []
+        self._best: list[Rows] = []
+        self._skipped: list[Skipped] = []
+        self._notes: list[tuple[int, str]] = []
 
-@dataclass
-class _Ranking:
-    min_score: float | None
-    frames: int = 0
-    skipped: list[Skipped] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    _found: list[tuple[float, float, tuple[float, ...], GalleryFrame]] = field(default_factory=list)
+    @property
+    def keeps_best_of_frames(self) -> bool:
+        return self.options.top_k is None
 
-    def add(self, answer: FrameAnswer) -> None:
-        self.frames += 1
-        if answer.note:
-            self.notes.append(f"{answer.frame.name}: {answer.note}")
-        found = answer.detections
-        for box, score, person_score in zip(
-            found.boxes.tolist(), found.scores.tolist(), found.person_scores.tolist(), strict=True
-        ):
-            if self.min_score is None or score >= self.min_score:
-                self._found.append((score, person_score, tuple(box), answer.frame))
+    def see(self, frame: int, digest: str, note: str | None = None) -> bool:
+        """A frame that can be searched. False: it has to be left out, because it is the query's own picture."""
+        own = digest == self.query.digest
+        name = self.gallery[frame].name if own or note else ""
+        if own and self.options.exclude_query:
+            self._notes.append((frame, f"{name} is the query's own picture and was left out"))
+            return False
+        self.searched += 1
+        if note:
+            self._notes.append((frame, f"{name}: {note}"))
+        if own:
+            text = "is the query's own picture, so a match in it proves nothing; --exclude-query leaves it out"
+            self._notes.append((frame, f"{name} {text}"))
+        return True
 
-    def matches(self, top_k: int | None) -> list[Match]:
-        ordered = sorted(self._found, key=lambda found: (-found[0], found[3].name, found[2]))
+    def skip(self, frame: int, reason: str) -> None:
+        """A frame that cannot be searched."""
+        self._skipped.append(Skipped(self.gallery[frame].name, reason))
+
+    def add(self, rows: Rows) -> None:
+        """People of frames; each frame's rows come together."""
+        if self.options.min_score is not None:
+            rows = rows.pick(rows.scores >= self.options.min_score)
+        if not len(rows):
+            return
+        if self.keeps_best_of_frames:
+            self._best.append(rows.ranked().best_of_frames())
+            if len(self._best) == _MANY_PARTS:
+                self._best = [Rows.joined(self._best)]
+        self._listed.append(rows.pick(rows.scores >= self.lowest))
+        if sum(map(len, self._listed)) >= 2 * self.limit:
+            self._prune()
+
+    def result(self) -> SearchResult:
+        """The ranking, without `parameters`. Raises NothingToSearchError when no frame could be searched."""
+        notes = [text for _, text in sorted(self._notes, key=lambda note: note[0])]
+        if not self.searched:
+            raise nothing_searched(self._skipped, notes)
+        matches = self._matches()
+        if self.keeps_best_of_frames and len(matches) >= LISTED:
+            notes.append(
+                f"listed are each frame's best match and the {LISTED} best matches of all; --top-k N lists the N best"
+            )
+        return SearchResult(self.query, matches, self._skipped, self.searched, parameters={}, notes=notes)
+
+    def _prune(self) -> None:
+        rows = Rows.joined([_NONE, *self._listed]).ranked().pick(np.s_[: self.limit])
+        self._listed = [rows]
+        if len(rows) == self.limit:
+            self.lowest = rows.scores[-1]
+
+    def _matches(self) -> list[Match]:
+        self._prune()
+        rows = self._listed[0]
+        if self._best:
+            others = Rows.joined(self._best)
+            listed = np.isin(others.frames, rows.frames)  # whose best match is then among them
+            rows = Rows.joined([rows, others.pick(~listed)]).ranked()
+        frames = {frame: self.gallery[frame] for frame in np.unique(rows.frames).tolist()}
+        columns = (column.tolist() for column in rows._columns())
         return [
-            Match(rank, frame, box, score, person_score)
-            for rank, (score, person_score, box, frame) in enumerate(ordered[:top_k], start=1)
+            Match(rank, frames[frame], tuple(box), score, person_score)
+            for rank, (frame, score, person_score, box) in enumerate(zip(*columns, strict=True), start=1)
         ]
-
-
-def _nothing_searched(ranking: _Ranking) -> str:
-    lines = [f"  {item.name}: {item.reason}" for item in ranking.skipped[:_REASONS_TOLD]]
-    if len(ranking.skipped) > _REASONS_TOLD:
-        lines.append(f"  and {len(ranking.skipped) - _REASONS_TOLD} more")
-    reasons = "\n".join([*lines, *(f"  {note}" for note in ranking.notes)])
-    return f"nothing to search: none of the gallery's images could be used.\n{reasons}"

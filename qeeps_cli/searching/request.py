@@ -1,6 +1,7 @@
 """What a search starts from, read and checked before any network is loaded: query picture, gallery, options."""
 
 import math
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -9,18 +10,24 @@ import numpy as np
 
 from qeeps_cli.boxes import fit_box
 from qeeps_cli.errors import NothingToSearchError, UsageError
-from qeeps_cli.gallery import list_gallery, natural_key
+from qeeps_cli.gallery import FrameList, list_gallery, natural_key
 from qeeps_cli.images import MAX_PIXELS, read_image
-from qeeps_cli.types import Box, GalleryFrame, Query, Skipped
+from qeeps_cli.searching.cascade import shortlist_size
+from qeeps_cli.types import Box, Query, Skipped
+
+MODES = ("exact", "cached", "cascade", "auto")
+_REASONS_TOLD = 10
 
 
 @dataclass(frozen=True)
 class SearchOptions:
     """What a search may change besides the network's own InferenceParams.
 
-    top_k: keep only that many matches. min_score: keep only matches that score at least that much. exclude_query: leave
-    out gallery frames that are the query's own picture, byte for byte. batch: frames of one size that run together;
-    None: 1 on a CPU, 8 on a GPU (the matches are the same).
+    top_k: keep only that many matches; None: each frame's best and the 10,000 best of all. min_score: keep only matches
+    that score at least that much. exclude_query: leave out gallery frames that are the query's own picture, byte for
+    byte. batch: frames of one size that run together; None: 1 on a CPU, 8 on a GPU (the matches are the same). mode:
+    one of MODES; "auto" is decided by `plan_search`. shortlist: frames that the cascade compares exactly, see
+    `shortlist_size`.
     """
 
     top_k: int | None = None
@@ -28,6 +35,8 @@ class SearchOptions:
     exclude_query: bool = False
     max_pixels: int = MAX_PIXELS
     batch: int | None = None
+    mode: str = "auto"
+    shortlist: int | str | None = None
 
     def __post_init__(self):
         for name in ("top_k", "batch", "max_pixels"):
@@ -36,9 +45,15 @@ class SearchOptions:
                 raise UsageError(f"{name} expects a whole number of at least 1, got {value!r}.")
         if self.min_score is not None and not math.isfinite(self.min_score):
             raise UsageError(f"min_score expects a finite number, got {self.min_score!r}.")
+        if self.mode not in MODES:
+            raise UsageError(f"--mode expects one of {', '.join(MODES)}, got {self.mode!r}.")
+        if self.shortlist is not None:
+            shortlist_size(self.shortlist, frames=1)
+            if self.mode not in ("cascade", "auto"):
+                raise UsageError(f"--shortlist belongs to --mode cascade; {self.mode} has none.")
 
     def to_dict(self) -> dict:
-        """The options that change the result, as JSON types."""
+        """The options that change the result whatever the mode is, as JSON types."""
         return {
             "top_k": self.top_k,
             "min_score": self.min_score,
@@ -49,15 +64,26 @@ class SearchOptions:
 
 @dataclass(frozen=True)
 class QueryPicture:
-    """A decoded query. rgb: (H, W, 3) uint8, upright. notes: what was unusual about it."""
+    """A query that could be decoded. rgb: (H, W, 3) uint8, upright; None: read again when it is needed, so that many
+    queries take little memory. notes: what was unusual about it. id: its name among several queries."""
 
     query: Query
-    rgb: np.ndarray
+    rgb: np.ndarray | None
     notes: tuple[str, ...] = ()
+    id: str = ""
 
     def with_box(self, box: Box, note: str | None = None) -> "QueryPicture":
         """The same picture with the person's xyxy box."""
         return replace(self, query=replace(self.query, box=box), notes=(*self.notes, *([note] if note else [])))
+
+    def pixels(self, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+        """(H, W, 3) uint8. Raises ImageError or UsageError where the file is not any more what it was."""
+        if self.rgb is not None:
+            return self.rgb
+        decoded = read_image(self.query.image, max_pixels)
+        if decoded.digest != self.query.digest:
+            raise UsageError(f"the query {self.query.image} was replaced while the search ran. Run it again.")
+        return decoded.rgb
 
 
 @dataclass(frozen=True)
@@ -65,7 +91,7 @@ class Gallery:
     """The frames to search in natural order, and the folders that could not be listed. roots: as they were given."""
 
     roots: tuple[str, ...]
-    frames: list[GalleryFrame]
+    frames: FrameList
     recursive: bool = True
     skipped: list[Skipped] = field(default_factory=list)
     notes: tuple[str, ...] = ()
@@ -94,32 +120,46 @@ def list_galleries(roots: Sequence[Path | str], recursive: bool = True, exclude:
     was given. Raises UsageError for a root that cannot be used, NothingToSearchError when none holds an image.
     """
     roots = [Path(root) for root in roots]
-    frames: dict[Path, GalleryFrame] = {}
+    lists: list[FrameList] = []
     skipped: list[Skipped] = []
     empty: list[NothingToSearchError] = []
     exclude = list(exclude)
     for root in roots:
         here: list[Skipped] = []
         try:
-            found = list_gallery(root, recursive=recursive, exclude=exclude, skipped=here)
+            lists.append(list_gallery(root, recursive=recursive, exclude=exclude, skipped=here))
         except NothingToSearchError as error:
             empty.append(error)
-            found = []
         if len(roots) > 1:  # a root that is an image is its own frame's path
-            found = [GalleryFrame(frame.path, frame.path.as_posix()) for frame in found]
             here = [Skipped((root / item.name).as_posix(), item.reason) for item in here]
         skipped += here
-        for frame in found:
-            frames.setdefault(frame.path.resolve() if len(roots) > 1 else frame.path, frame)
-    if not frames:
+    if not lists:
         raise empty[0] if empty else UsageError("expected at least one gallery, a folder or an image, got none.")
     return Gallery(
         roots=tuple(map(str, roots)),
-        frames=sorted(frames.values(), key=lambda frame: natural_key(frame.name)),
+        frames=lists[0] if len(roots) == 1 else _merged(lists),
         recursive=recursive,
         skipped=skipped,
         notes=tuple(str(error).splitlines()[0] for error in empty),
     )
+
+
+def _merged(lists: Iterable[FrameList]) -> FrameList:
+    """Each file once, under the path by which it was found first."""
+    names: dict[str, str] = {}
+    for frames in lists:
+        for frame in frames:
+            names.setdefault(os.path.realpath(frame.path), frame.path.as_posix())
+    return FrameList(None, sorted(names.values(), key=natural_key))
+
+
+def nothing_searched(skipped: Sequence[Skipped], notes: Sequence[str]) -> NothingToSearchError:
+    """The error of a gallery of which no frame could be used, with the reasons."""
+    lines = [f"  {item.name}: {item.reason}" for item in skipped[:_REASONS_TOLD]]
+    if len(skipped) > _REASONS_TOLD:
+        lines.append(f"  and {len(skipped) - _REASONS_TOLD} more")
+    reasons = "\n".join([*lines, *(f"  {note}" for note in notes)])
+    return NothingToSearchError(f"nothing to search: none of the gallery's images could be used.\n{reasons}")
 
 
 def _checked(box: Sequence[float]) -> Box:

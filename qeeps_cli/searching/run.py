@@ -1,23 +1,52 @@
-"""A whole search: weights to an engine, a picture and a gallery to a ranking."""
+"""A whole search: weights to an engine, pictures and a gallery to rankings."""
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
+import os
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from qeeps_cli.cache.location import choose_folder
+from qeeps_cli.cache.store import Cache
 from qeeps_cli.device import resolve_device
-from qeeps_cli.errors import UsageError
 from qeeps_cli.model.config import InferenceParams
+from qeeps_cli.searching.cascade import shortlist
 from qeeps_cli.searching.engine import Engine, QueryPerson
-from qeeps_cli.searching.exact import FrameAnswer, search_frames
-from qeeps_cli.searching.ranking import rank_answers
+from qeeps_cli.searching.exact import FrameAnswer, search_pairs
+from qeeps_cli.searching.indexing import IndexedFrame, index_frames
+from qeeps_cli.searching.plan import Plan, plan_search
+from qeeps_cli.searching.ranking import Ranking, Rows
 from qeeps_cli.searching.request import Gallery, QueryPicture, SearchOptions
-from qeeps_cli.types import Detections, SearchResult
+from qeeps_cli.searching.scoring import CachedGallery, Scorer, best_of_frames, rank_cached
+from qeeps_cli.types import GalleryFrame, SearchResult
 from qeeps_cli.weights import Checkpoint, find_weights, load_model, read_checkpoint
 
 GPU_BATCH = 8
-CLEAR_PERSON = 0.5  # the person score from which `detect` shows people
+TOGETHER = 16  # queries that share a decoding of the frames; each holds its picture in memory
+
+Progress = Callable[[int, int, str], None]
+
+
+@dataclass
+class Tally:
+    """What a run computed, and what it found in the cache."""
+
+    frames_computed: int = 0
+    frames_cached: int = 0
+    pairs_computed: int = 0
+    pairs_cached: int = 0
+
+    def count(self, item: IndexedFrame | FrameAnswer) -> None:
+        """Skipped ones count for nothing."""
+        if item.skipped is None:
+            kind = "frames" if isinstance(item, IndexedFrame) else "pairs"
+            name = f"{kind}_{'cached' if item.was_cached else 'computed'}"
+            setattr(self, name, getattr(self, name) + 1)
 
 
 def load_engine(
@@ -28,72 +57,212 @@ def load_engine(
     weights: as in `find_weights`. device: as in `resolve_device`. Raises WeightsError, UsageError, DeviceError.
     """
     checkpoint = read_checkpoint(find_weights(weights))
-    return Engine(load_model(checkpoint), resolve_device(device), params), checkpoint
+    engine = Engine(load_model(checkpoint), resolve_device(device), params, weights_digest=checkpoint.digest)
+    return engine, checkpoint
 
 
-def number_people(engine: Engine, rgb: np.ndarray, min_score: float = 0.0) -> Detections:
-    """The people in a picture (H, W, 3) uint8 by descending person score: number N is row N - 1.
+def open_cache(roots: Sequence[str | Path], folder: str | Path | bool | None) -> AbstractContextManager[Cache | None]:
+    """The cache of a gallery for the Python API; what its user should know is a warning.
 
-    Neither min_score, which cuts the list short, nor the engine's own params change a person's number.
+    folder: a path; None: $QEEPS_CACHE, else the default place for these roots; False: no cache. Raises CacheError.
     """
-    found = Engine(engine.model, engine.device, InferenceParams()).detect([rgb])[0]
-    order = np.argsort(-found.person_scores, kind="stable")
-    order = order[found.person_scores[order] >= min_score]
-    return Detections(
-        found.boxes[order], found.person_scores[order], found.person_scores[order], found.embeddings[order]
-    )
+    if folder is False:
+        return nullcontext()
+    given = os.environ.get("QEEPS_CACHE") if folder in (None, True) else folder
+    place = choose_folder([Path(root) for root in roots], Path(given) if given else None)
+    return Cache(place, warn=lambda text: warnings.warn(text, stacklevel=2))
 
 
-def choose_person(engine: Engine, picture: QueryPicture, number: int) -> QueryPicture:
-    """The picture with the box of the person of that number (from 1). Raises UsageError when there is none."""
-    people = number_people(engine, picture.rgb)
-    name = picture.query.image
-    if not 1 <= number <= len(people):
-        there = f"a number from 1 to {len(people)}" if len(people) else "a picture in which people are found"
-        raise UsageError(f"--person expects {there} for {name}, got {number}. `qeeps detect` shows the numbers.")
-    score = float(people.person_scores[number - 1])
-    doubt = f"person {number} of {name} may be no person: its person score is {score:.2f}"
-    box = tuple(people.boxes[number - 1].tolist())
-    return picture.with_box(box, doubt if score < CLEAR_PERSON else None)
+def batch_size(engine: Engine, batch: int | None) -> int:
+    """How many frames run together, where the user does not say."""
+    return batch or (GPU_BATCH if engine.device.type == "cuda" else 1)
 
 
 def run_search(
     engine: Engine,
-    picture: QueryPicture,
+    pictures: Sequence[QueryPicture],
     gallery: Gallery,
     options: SearchOptions | None = None,
-    progress: Callable[[int, int], None] = lambda done, total: None,
-) -> SearchResult:
-    """Search every frame of the gallery in exact mode.
+    *,
+    cache: Cache | None = None,
+    refresh: bool = False,
+    progress: Progress = lambda done, total, what: None,
+    tally: Tally | None = None,
+) -> Iterator[SearchResult]:
+    """Search the gallery for each picture's person; the results come in the order of the pictures.
 
-    progress: called with (done, total) as frames are answered. Raises NothingToSearchError when no frame could be used,
-    NotANumberError when the network gives a score that is not finite.
+    cache: read and filled; None: nothing is kept. refresh: compute again what it holds. progress: called with (done,
+    total, what) as frames and pairs are answered. tally: counts what was computed. The results do not depend on what
+    the cache held before. Raises NothingToSearchError when no frame could be used, NotANumberError when the network
+    gives a score that is not finite.
     """
     options = options or SearchOptions()
-    batch = options.batch or (GPU_BATCH if engine.device.type == "cuda" else 1)
-    person = QueryPerson(picture.rgb, picture.query.box)
-    answers = search_frames(engine, person, gallery.frames, batch=batch, max_pixels=options.max_pixels)
-    result = rank_answers(_told(answers, len(gallery.frames), progress), picture.query, options)
-    return replace(
-        result,
-        skipped=[*gallery.skipped, *result.skipped],
-        notes=[*picture.notes, *gallery.notes, *result.notes],
-        parameters=_parameters(engine, gallery, options),
-    )
+    plan = plan_search(options, len(gallery.frames), len(pictures), engine.device.type)
+    tally = tally or Tally()
+    keeping = cache is not None
+    # Without a cache, what the second look at the frames needs is kept in a temporary one.
+    temporary = nullcontext(cache) if keeping or plan.mode == "exact" else Cache(None, warn=lambda text: None)
+    with temporary as used:
+        search = _Search(engine, gallery, options, plan, used, refresh, progress, tally, len(pictures), keeping)
+        for start in range(0, len(pictures), TOGETHER):
+            yield from search.run(pictures[start : start + TOGETHER])
 
 
-def _told(answers: Iterable[FrameAnswer], total: int, progress: Callable[[int, int], None]) -> Iterator[FrameAnswer]:
-    for done, answer in enumerate(answers, start=1):
-        progress(done, total)
-        yield answer
+@dataclass(frozen=True)
+class _Index:
+    """The frames of a gallery without a query. digests, places: of the frames that could be used, in their order."""
+
+    digests: list[str]
+    places: np.ndarray
+    notes: dict[int, str] = field(default_factory=dict)
+    skipped: dict[int, str] = field(default_factory=dict)
 
 
-def _parameters(engine: Engine, gallery: Gallery, options: SearchOptions) -> dict:
-    return {
-        **engine.params.to_dict(),
-        **options.to_dict(),
-        "gallery": list(gallery.roots),
-        "recursive": gallery.recursive,
-        "device": engine.device.type,
-        "precision": str(engine.dtype).removeprefix("torch."),
-    }
+@dataclass
+class _Search:
+    engine: Engine
+    gallery: Gallery
+    options: SearchOptions
+    plan: Plan
+    cache: Cache | None
+    refresh: bool
+    progress: Progress
+    tally: Tally
+    queries: int
+    keeps_pairs: bool
+    pairs_done: int = 0
+
+    def run(self, pictures: Sequence[QueryPicture]) -> Iterator[SearchResult]:
+        """Some of the queries."""
+        people = [QueryPerson(picture.pixels(self.options.max_pixels), picture.query.box) for picture in pictures]
+        rankings = [Ranking(picture.query, self.gallery.frames, self.options) for picture in pictures]
+        if self.plan.mode == "exact":
+            self._compare(pictures, people, rankings)
+        else:
+            self._rank(pictures, people, rankings)
+        for picture, ranking in zip(pictures, rankings, strict=True):
+            yield self._finish(picture, ranking.result())
+
+    def _rank(
+        self, pictures: Sequence[QueryPicture], people: Sequence[QueryPerson], rankings: Sequence[Ranking]
+    ) -> None:
+        """By cached scores; in the cascade, the best frames by exact ones."""
+        index = self._index
+        scorer = Scorer(np.stack([self.engine.embed_query(person) for person in people]), self.engine.closed_form())
+        wanted = np.ones((len(pictures), len(index.digests)), bool)
+        if self.plan.mode == "cascade":
+            chosen: dict[int, list[int]] = {}
+            for query, numbers in enumerate(self._shortlists(pictures, scorer)):
+                wanted[query, numbers] = False
+                for place in index.places[numbers].tolist():
+                    chosen.setdefault(place, []).append(query)
+            self._compare(pictures, people, rankings, dict(sorted(chosen.items())))
+        for query, ranking in enumerate(rankings):
+            for place, reason in index.skipped.items():
+                ranking.skip(place, reason)
+            for number in np.flatnonzero(wanted[query]).tolist():
+                place = int(index.places[number])
+                wanted[query, number] = ranking.see(place, index.digests[number], index.notes.get(place))
+        rank_cached(self._cached, scorer, rankings, index.places, wanted)
+
+    def _shortlists(self, pictures: Sequence[QueryPicture], scorer: Scorer) -> list[list[int]]:
+        """For each query the frames to compare exactly, as numbers in the index."""
+        digests, lists = self._index.digests, []
+        for picture, best in zip(pictures, best_of_frames(self._cached, scorer), strict=True):
+            if self.options.exclude_query:
+                best[[number for number, digest in enumerate(digests) if digest == picture.query.digest]] = -np.inf
+            lists.append(shortlist(best, self.plan.shortlist))
+        return lists
+
+    def _compare(
+        self,
+        pictures: Sequence[QueryPicture],
+        people: Sequence[QueryPerson],
+        rankings: Sequence[Ranking],
+        chosen: Mapping[int, Sequence[int]] | None = None,
+    ) -> None:
+        """Exact scores. chosen: the places of frames, ascending, each with its queries; None: all frames with all."""
+        frames = self.gallery.frames
+        wanted, expected = None, ((place, query) for place in range(len(frames)) for query in range(len(pictures)))
+        if chosen is not None:
+            expected = ((place, query) for place, queries in chosen.items() for query in queries)
+            by_name = {frames[place].name: queries for place, queries in chosen.items()}
+
+            def wanted(frame: GalleryFrame) -> Sequence[int]:
+                return by_name[frame.name]
+
+        stores = None
+        if self.keeps_pairs:
+            key = self.engine.fingerprint()
+            stores = [self.cache.pairs(key, picture.query.digest, picture.query.box) for picture in pictures]
+        answers = search_pairs(
+            self.engine,
+            people,
+            frames if chosen is None else (frames[place] for place in chosen),
+            batch=batch_size(self.engine, self.options.batch),
+            max_pixels=self.options.max_pixels,
+            stores=stores,
+            cache=self.cache if self.keeps_pairs else None,
+            refresh=self.refresh,
+            wanted=wanted,
+        )
+        total = self.queries * (self.plan.shortlist or len(frames))
+        for (place, query), (_, answer) in zip(expected, answers, strict=True):
+            self.tally.count(answer)
+            self.pairs_done += 1
+            self.progress(self.pairs_done, total, "pairs compared" if self.queries > 1 else "frames compared")
+            if answer.detections is None:
+                rankings[query].skip(place, answer.skipped or "no reason given")
+            elif rankings[query].see(place, answer.digest, answer.note):
+                rankings[query].add(Rows.of(place, answer.detections))
+
+    @cached_property
+    def _index(self) -> _Index:
+        frames = self.gallery.frames
+        indexed = index_frames(
+            self.engine,
+            frames,
+            self.cache.frames(self.engine.fingerprint()),
+            self.cache,
+            batch=batch_size(self.engine, self.options.batch),
+            max_pixels=self.options.max_pixels,
+            refresh=self.refresh,
+            load=False,
+        )
+        index = _Index([], np.zeros(len(frames), np.int64))
+        for place, item in enumerate(indexed):
+            self.tally.count(item)
+            self.progress(place + 1, len(frames), "frames indexed")
+            if item.skipped is not None:
+                index.skipped[place] = item.skipped
+                continue
+            index.places[len(index.digests)] = place
+            index.digests.append(item.digest)
+            if item.note:
+                index.notes[place] = item.note
+        return replace(index, places=index.places[: len(index.digests)])
+
+    @cached_property
+    def _cached(self) -> CachedGallery:
+        store = self.cache.frames(self.engine.fingerprint())
+        return CachedGallery(store, self._index.digests, self.engine.closed_form())
+
+    def _finish(self, picture: QueryPicture, result: SearchResult) -> SearchResult:
+        return replace(
+            result,
+            skipped=[*self.gallery.skipped, *result.skipped],
+            notes=[*picture.notes, *self.gallery.notes, *result.notes],
+            parameters=self._parameters(),
+        )
+
+    def _parameters(self) -> dict[str, Any]:
+        return {
+            **self.engine.params.to_dict(),
+            **self.options.to_dict(),
+            **self.plan.to_dict(),
+            "requested_mode": self.options.mode,
+            "gallery": list(self.gallery.roots),
+            "recursive": self.gallery.recursive,
+            "device": self.engine.device.type,
+            "precision": str(self.engine.dtype).removeprefix("torch."),
+        }

@@ -1,0 +1,110 @@
+"""`qeeps index`: find the people of a gallery once, for all searches to come."""
+
+import os
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from qeeps_cli.cli import options
+from qeeps_cli.cli import search_options as own
+from qeeps_cli.cli.messages import Messages, format_count, visible_name
+from qeeps_cli.cli.progress import show_progress
+from qeeps_cli.cli.summary import tell_notes, tell_skipped
+from qeeps_cli.errors import ExitCode
+from qeeps_cli.model.config import InferenceParams
+
+if TYPE_CHECKING:
+    from qeeps_cli.searching.indexing import IndexSummary
+
+SCHEMA = "qeeps.index/1"
+_DEFAULTS = InferenceParams()
+
+
+def index(
+    *,
+    gallery: own.Roots,
+    more: own.MoreRoots = None,
+    recursive: options.Recursive = True,
+    cache: options.Cache = None,
+    refresh: options.Refresh = False,
+    weights: options.Weights = None,
+    device: options.Device = "auto",
+    batch: options.Batch = None,
+    proposals: options.Proposals = _DEFAULTS.proposals,
+    min_objectness: options.MinObjectness = _DEFAULTS.min_objectness,
+    min_person_score: options.MinPersonScore = _DEFAULTS.min_person_score,
+    nms: options.Nms = _DEFAULTS.nms,
+    second_pass: options.SecondPass = _DEFAULTS.second_pass,
+    max_pixels: options.MaxPixels = None,
+    as_json: options.AsJson = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+) -> ExitCode:
+    """Find the people of a gallery once, so that `qeeps search` has only to compare them with the query.
+
+    A search does it by itself; this does it beforehand. An interrupted index goes on where it stopped.
+    """
+    messages = Messages(quiet, verbose)
+    from qeeps_cli.cli.loading import load, open_cache
+    from qeeps_cli.images import MAX_PIXELS
+    from qeeps_cli.searching.request import list_galleries
+
+    roots = [*gallery, *(more or [])]
+    frames = list_galleries(roots, recursive)
+    params = InferenceParams(
+        proposals=proposals,
+        min_objectness=min_objectness,
+        min_person_score=min_person_score,
+        nms=nms,
+        second_pass=second_pass,
+    )
+    engine, checkpoint = load(weights, device, params, messages)
+    from qeeps_cli.searching.indexing import index_gallery
+    from qeeps_cli.searching.run import batch_size
+
+    # An index that nobody can keep is of no use: the cache is required.
+    with open_cache(roots, cache, messages, require=True) as used, show_progress(messages) as show:
+        began = time.monotonic()
+        summary = index_gallery(
+            engine,
+            frames,
+            used,
+            batch=batch_size(engine, batch),
+            max_pixels=max_pixels or MAX_PIXELS,
+            refresh=refresh,
+            progress=show,
+        )
+        used.flush()
+        seconds = time.monotonic() - began
+        place = used.folder
+    if as_json:
+        from qeeps_cli.cli.stdout import write_stdout
+        from qeeps_cli.output.json_writer import dump
+
+        write_stdout(dump(_as_document(summary, place, checkpoint.describe(), engine.params.to_dict(), seconds)))
+    people = format_count(summary.people, "person", "people")
+    messages.say(f"{format_count(summary.frames, 'frame')} indexed, {people} found", "bold")
+    speed = f" in {seconds:.1f} s, {summary.computed / seconds:.2f} a second" if summary.computed else ""
+    messages.say(f"{summary.computed} computed{speed}; {summary.cached} were in the cache")
+    messages.say(f"kept in  {visible_name(place)}")
+    tell_skipped(summary.skipped, messages)
+    tell_notes(summary.notes, messages)
+    return ExitCode.SKIPPED if summary.skipped else ExitCode.OK
+
+
+def _as_document(
+    summary: "IndexSummary", place: Path, weights: dict[str, str], parameters: dict[str, Any], seconds: float
+) -> dict[str, Any]:
+    return {
+        "schema": SCHEMA,
+        "cache": os.fspath(place),
+        "weights": {"name": weights["name"], "digest": weights["digest"]},
+        "parameters": parameters,
+        "frames": summary.frames,
+        "people": summary.people,
+        "computed": summary.computed,
+        "cached": summary.cached,
+        "seconds": round(seconds, 3),
+        "notes": summary.notes,
+        "skipped": [{"image": item.name, "reason": item.reason} for item in summary.skipped],
+    }

@@ -1,0 +1,88 @@
+"""The options of `qeeps search` that no other command has, and the queries that they ask for."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from qeeps_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from qeeps_cli.searching.queries import QueryRequest
+
+STDIN = Path("-")
+
+Query = Annotated[
+    list[Path] | None, typer.Option(metavar="IMAGE", help="A picture of the person; may be repeated.")
+]
+BoxText = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="X,Y,W,H", help="Where the person is in it, in pixels; once for each --query. Default: the whole of it."
+    ),
+]
+Person = Annotated[
+    list[int] | None, typer.Option(metavar="N", min=1, help="Instead of --box: the person's number in `qeeps detect`.")
+]
+Queries = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE|-",
+        help='Many queries: a JSON object a line, {"image": path, "box": [x, y, w, h], "id": text}; -: standard input.',
+    ),
+]
+Roots = Annotated[
+    list[Path], typer.Option(metavar="DIR|IMAGE", help="What to search: folders and images; may be repeated.")
+]
+MoreRoots = Annotated[
+    list[Path] | None, typer.Argument(metavar="MORE", help="More to search, so that `--gallery *.jpg` works.")
+]
+Mode = Annotated[
+    str,
+    typer.Option(
+        metavar="exact|cached|cascade|auto",
+        help="exact: the network runs on each pair of query and frame. cached: on each frame once, for all queries. "
+        "cascade: cached, then exact for the best frames. auto: exact up to 200 pairs (10,000 on a GPU), else cascade.",
+    ),
+]
+Out = Annotated[
+    Path | None,
+    typer.Option(metavar="DIR", help="A folder for results.json and pictures. Default: JSON to standard output."),
+]
+TopK = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N", min=1, help="Keep only the N best matches. Default: each frame's best and the 10,000 best of all."
+    ),
+]
+MinScore = Annotated[
+    float | None, typer.Option(metavar="F", help="Keep only matches that score at least this. Default: all.")
+]
+Annotate = Annotated[bool, typer.Option(help="Draw the matches into copies of their frames, in DIR/annotated.")]
+ExcludeQuery = Annotated[
+    bool, typer.Option("--exclude-query", help="Leave out gallery frames that are the query picture itself.")
+]
+
+
+def read_requests_of(
+    query: list[Path] | None, box: list[str] | None, person: list[int] | None, queries: Path | None
+) -> "list[QueryRequest]":
+    """The queries that the options ask for. Raises UsageError."""
+    from qeeps_cli.searching.queries import parse_requests, requests_of_options
+
+    if queries is None:
+        if not query:
+            raise UsageError("expected --query IMAGE, or a list of queries: --queries FILE.")
+        return requests_of_options(query, box or [], person or [])
+    if query or box or person:
+        raise UsageError("expected either --queries or --query with --box or --person, got both.")
+    if queries == STDIN:
+        if sys.stdin is None:
+            raise UsageError("--queries - reads standard input, which is closed.")
+        return parse_requests(sys.stdin.buffer.read(), "standard input", Path())
+    try:
+        data = queries.read_bytes()
+    except OSError as error:
+        raise UsageError(f"--queries {queries} cannot be read: {error.strerror or error}.") from None
+    return parse_requests(data, str(queries), queries.parent)

@@ -1,0 +1,107 @@
+"""A benchmark that is killed goes on where it stopped, and gives the same results as one that was not."""
+
+import json
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from benchmark_sets import write_prw
+from command_line import qeeps, start
+
+from qeeps_cli.cli.benchmark import benchmark
+from qeeps_cli.errors import ExitCode
+
+pytest_plugins = ["cli_fixtures"]
+
+FRAMES, IDENTITIES = 20, 12
+PAIRS = IDENTITIES * (FRAMES - 1)
+
+
+@pytest.fixture(scope="module")
+def prw(tmp_path_factory) -> Path:
+    return write_prw(tmp_path_factory.mktemp("prw") / "PRW-v16.04.20", frames=FRAMES, identities=IDENTITIES)
+
+
+@pytest.fixture(scope="module")
+def arguments(prw, weights) -> list:
+    return ["benchmark", "--dataset", "prw", "--root", prw, "--weights", weights, "--proposals", "10", "--json"]
+
+
+def results(document: bytes) -> bytes:
+    """Everything but how the run went."""
+    lines = document.splitlines(keepends=True)
+    assert sum(line.startswith(b'  "run": ') for line in lines) == 1
+    return b"".join(line for line in lines if not line.startswith(b'  "run": '))
+
+
+def wait_for(cache: Path, pattern: str, process) -> None:
+    """Until something of that kind is in the cache."""
+    limit = time.monotonic() + 100
+    while not list(cache.glob(pattern)):
+        assert process.poll() is None, process.communicate()[1].decode()
+        assert time.monotonic() < limit
+        time.sleep(0.02)
+
+
+def test_pairs_that_are_done_are_not_run_again(arguments, tmp_path):
+    cache = tmp_path / "kept.qeeps"
+    killed = start(*arguments, "--cache", cache)
+    wait_for(cache, "pairs-*.h5", killed)
+    os.kill(killed.pid, signal.SIGKILL)
+    assert killed.communicate(timeout=60)[0] == b"" and killed.returncode == -signal.SIGKILL
+
+    again, whole = qeeps(*arguments, "--cache", cache), qeeps(*arguments, "--no-cache")
+    assert again.returncode == whole.returncode == ExitCode.OK, again.stderr.decode()
+    run = json.loads(again.stdout)["run"]
+    assert run["pairs_cached"] > 0 and run["pairs_computed"] > 0
+    assert run["pairs_cached"] + run["pairs_computed"] == PAIRS
+    assert json.loads(whole.stdout)["run"]["pairs_computed"] == PAIRS
+    assert results(again.stdout) == results(whole.stdout)
+
+
+def test_a_run_that_is_asked_to_stop_says_how_to_go_on(arguments, tmp_path):
+    cache = tmp_path / "kept.qeeps"
+    stopped = start(*arguments, "--cache", cache)
+    wait_for(cache, "pairs-*.h5", stopped)
+    os.kill(stopped.pid, signal.SIGTERM)
+    stdout, stderr = stopped.communicate(timeout=60)
+    assert (stopped.returncode, stdout) == (ExitCode.SIGTERM, b"")
+    assert b"the same command goes on from there" in stderr
+
+
+@pytest.mark.parametrize("given", [{"mode": "cached"}, {"method": "oim"}, {"mode": "cascade", "shortlist": "3"}])
+def test_frames_are_kept_too(prw, weights, tmp_path, capsysbinary, given):
+    documents = []
+    for kept in ({"cache": tmp_path / "kept.qeeps"}, {"cache": tmp_path / "kept.qeeps"}, {"no_cache": True}):
+        settings = {"queries": 3, "proposals": 10, "weights": str(weights), "as_json": True} | given | kept
+        benchmark("prw", prw, **settings)
+        documents.append(capsysbinary.readouterr().out)
+    frames = json.loads(documents[0])["counts"]["frames"]
+    first, second, without = (json.loads(document)["run"] for document in documents)
+    assert first["frames_computed"] == without["frames_computed"] == frames > 10
+    assert (second["frames_computed"], second["frames_cached"], second["pairs_computed"]) == (0, frames, 0)
+    assert results(documents[0]) == results(documents[1]) == results(documents[2])
+
+
+def test_a_longer_run_takes_what_a_shorter_one_has_done(prw, weights, tmp_path, capsysbinary):
+    given = {"weights": str(weights), "proposals": 10, "as_json": True, "cache": tmp_path / "kept.qeeps"}
+    benchmark("prw", prw, queries=1, frames=5, **given)
+    capsysbinary.readouterr()
+    benchmark("prw", prw, queries=2, frames=8, **given)
+    run = json.loads(capsysbinary.readouterr().out)["run"]
+    assert run["pairs_cached"] >= 2 and run["pairs_cached"] + run["pairs_computed"] == 16
+
+
+def test_other_weights_or_parameters_take_nothing(prw, weights, tmp_path, capsysbinary):
+    given = {"weights": str(weights), "queries": 1, "frames": 3, "as_json": True, "cache": tmp_path / "kept.qeeps"}
+    for settings in ({"proposals": 10}, {"proposals": 11}, {"proposals": 10, "nms": 0.5}):
+        benchmark("prw", prw, **given, **settings)
+        assert json.loads(capsysbinary.readouterr().out)["run"]["pairs_cached"] == 0
+
+
+def test_the_default_cache_lies_beside_the_set(weights, tmp_path, capsysbinary):
+    root = write_prw(tmp_path / "PRW-v16.04.20", frames=3, identities=2)
+    benchmark("prw", root, weights=str(weights), proposals=5, queries=1)
+    assert list((tmp_path / "PRW-v16.04.20.qeeps").glob("pairs-*.h5"))

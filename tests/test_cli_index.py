@@ -1,0 +1,208 @@
+"""`qeeps index` and `qeeps search` with a cache, as processes: kept, killed, interrupted, refused."""
+
+import json
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from command_line import FEW, FRAMES, environment, qeeps, start
+from PIL import Image
+
+from qeeps_cli.cache.maintenance import inspect
+from qeeps_cli.errors import ExitCode
+
+pytest_plugins = ["cli_fixtures"]
+
+BOX = "80,40,40,90"
+MANY = 120
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory, frames) -> Path:
+    """A gallery that takes some seconds: MANY different small pictures."""
+    folder = tmp_path_factory.mktemp("many") / "gallery"
+    folder.mkdir()
+    with Image.open(frames / FRAMES[0]) as image:
+        for i in range(MANY):
+            image.crop((i, i, i + 192, i + 128)).save(folder / f"{i}.png", compress_level=1)
+    return folder
+
+
+def arguments(gallery: Path, weights: Path, *more) -> list:
+    return ["--gallery", gallery, "--weights", weights, "--device", "cpu", *FEW, *more]
+
+
+def indexed(gallery: Path, weights: Path, *more) -> dict:
+    done = qeeps("index", *arguments(gallery, weights, "--json", *more))
+    assert done.returncode in (ExitCode.OK, ExitCode.SKIPPED), done.stderr
+    return json.loads(done.stdout)
+
+
+def search_arguments(gallery: Path, weights: Path, *more) -> list:
+    query = min(gallery.glob("*.*"))
+    return ["--query", query, "--box", "10,10,50,90", *arguments(gallery, weights, *more)]
+
+
+def test_an_index_and_the_search_that_uses_it(frames, weights, tmp_path):
+    gallery = tmp_path / "gallery"
+    shutil.copytree(frames, gallery)
+    (gallery / "broken [x].jpg").write_bytes(b"no picture")
+    first = qeeps("index", *arguments(gallery, weights, "--json"))
+    assert first.returncode == ExitCode.SKIPPED
+    document, stderr = json.loads(first.stdout), first.stderr.decode("ascii")
+    assert document["schema"] == "qeeps.index/1" and document["cache"] == str(tmp_path / "gallery.qeeps")
+    assert (document["frames"], document["computed"], document["cached"]) == (3, 3, 0) and document["people"] > 10
+    assert [item["image"] for item in document["skipped"]] == ["broken [x].jpg"]
+    assert document["weights"]["digest"].startswith("sha256:") and document["parameters"]["proposals"] == 20
+    assert "3 frames indexed" in stderr and "gallery.qeeps" in stderr and "1 input skipped" in stderr
+
+    again = indexed(gallery, weights)
+    assert (again["computed"], again["cached"], again["people"]) == (0, 3, document["people"])
+    query = ["--query", gallery / FRAMES[0], "--box", BOX, "--mode", "cached"]
+    found = qeeps("search", *query, *arguments(gallery, weights))
+    assert found.returncode == ExitCode.SKIPPED and b"0 frames computed, 3 from the cache" in found.stderr
+    assert json.loads(found.stdout)["mode"] == "cached"
+    shutil.rmtree(tmp_path / "gallery.qeeps")
+    fresh = qeeps("search", *query, *arguments(gallery, weights))
+    assert b"3 frames computed, 0 from the cache" in fresh.stderr and fresh.stdout == found.stdout
+
+
+def wait_for(folder: Path, pattern: str, process: subprocess.Popen) -> None:
+    """Until a file is there, or the process has ended."""
+    deadline = time.monotonic() + 100
+    while not list(folder.glob(pattern)) and process.poll() is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def frames_in(folder: Path) -> int:
+    found = inspect(folder)
+    assert not found.damaged
+    return sum(len(segment.map()["digests"]) for segment in found.segments if segment.kind.name == "frames")
+
+
+def test_a_kill_in_mid_index_loses_nothing_that_was_published(many, weights, tmp_path):
+    """Row 1."""
+    cache = tmp_path / "c"
+    process = start("index", *arguments(many, weights, "--cache", cache))
+    wait_for(cache, "frames-*.h5", process)
+    process.kill()
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL, "it was not over yet"
+    published = frames_in(cache)
+    rest = indexed(many, weights, "--cache", cache)
+    assert rest["cached"] >= published > 0 and rest["cached"] + rest["computed"] == MANY and rest["computed"] > 0
+    resumed = qeeps("search", *search_arguments(many, weights, "--mode", "cached", "--cache", cache))
+    whole = qeeps("search", *search_arguments(many, weights, "--mode", "cached", "--no-cache"))
+    assert resumed.returncode == whole.returncode == 0 and resumed.stdout == whole.stdout
+
+
+def heed_interrupts() -> None:
+    """Tests in the background of a shell ignore Ctrl-C, and so would a process that they start."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+@pytest.mark.parametrize(
+    ("command", "sent", "code"),
+    [("index", signal.SIGINT, ExitCode.SIGINT), ("search", signal.SIGTERM, ExitCode.SIGTERM)],
+)
+def test_who_interrupts_is_told_how_to_go_on(many, weights, tmp_path, command, sent, code):
+    """Rows 42 and 44."""
+    cache = tmp_path / "c"
+    options = ["--cache", cache]
+    if command == "search":
+        options += ["--mode", "exact", "--query", many / "0.png"]
+    process = start(command, *arguments(many, weights, *options), preexec_fn=heed_interrupts)
+    kind = "frames" if command == "index" else "pairs"
+    wait_for(cache, f"{kind}-*.h5", process)
+    time.sleep(0.5)
+    process.send_signal(sent)
+    stdout, stderr = process.communicate(timeout=60)
+    assert process.returncode == code and stdout == b""
+    last = stderr.decode().splitlines()[-2:]
+    assert str(cache) in last[0] and "the same command goes on from there" in last[0]
+    assert last[1] in ("interrupted", "terminated")
+    assert not inspect(cache).damaged and not list(cache.glob(".*"))
+    resumed = qeeps(command, *arguments(many, weights, *options))
+    assert resumed.returncode == 0 and b"mode exact; 0 pairs" not in resumed.stderr
+    words = resumed.stderr.split()
+    cached = int(words[words.index(b"were") - 1] if command == "index" else words[words.index(b"from") - 1])
+    assert 0 < cached < MANY
+
+
+def test_two_processes_on_one_cache_give_the_same(frames, weights, tmp_path):
+    """Row 7."""
+    options = search_arguments(frames, weights, "--mode", "cascade", "--shortlist", "1", "--cache", tmp_path / "c")
+    both = [start("search", *options) for _ in range(2)]
+    (one, _), (other, _) = (process.communicate(timeout=120) for process in both)
+    assert [process.returncode for process in both] == [0, 0] and one == other
+    assert qeeps("search", *options).stdout == one
+    assert not inspect(tmp_path / "c").damaged
+
+
+def locked(*command: str) -> list[str]:
+    """A command to which a folder without write permission is closed, also where the tests are run by root."""
+    if os.geteuid() != 0:
+        return list(command)
+    if not shutil.which("setpriv"):
+        pytest.skip("root writes everywhere, and there is no setpriv to take that away")
+    return ["setpriv", "--bounding-set", "-dac_override,-dac_read_search", *command]
+
+
+def test_a_cache_that_cannot_be_written(frames, weights, tmp_path):
+    """Row 9."""
+    place = tmp_path / "locked" / "c.qeeps"
+    place.parent.mkdir()
+    place.parent.chmod(0o555)
+
+    def run(command: str, *options) -> subprocess.CompletedProcess:
+        line = [sys.executable, "-m", "qeeps_cli", command, *arguments(frames, weights, "--cache", place, *options)]
+        return subprocess.run(locked(*map(os.fspath, line)), capture_output=True, env=environment(), timeout=120)
+
+    query = ["--query", frames / FRAMES[0], "--box", BOX]
+    searched, required, index = run("search", *query), run("search", *query, "--require-cache"), run("index")
+    place.parent.chmod(0o755)
+    assert searched.returncode == 0 and json.loads(searched.stdout)["frames_searched"] == 3
+    assert b"note: the cache" in searched.stderr and b"cannot be written" in searched.stderr
+    for refused in (required, index):
+        assert refused.returncode == ExitCode.CACHE and refused.stdout == b"" and str(place) in refused.stderr.decode()
+    assert not place.exists()
+
+
+def test_a_full_disk(frames, weights, tmp_path):
+    """Row 10, by a limit on the size of files."""
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2_000, 2_000))
+
+    cache = tmp_path / "c"
+    done = qeeps("index", *arguments(frames, weights, "--cache", cache), preexec_fn=limit)
+    assert done.returncode == ExitCode.OUTPUT and str(cache) in done.stderr.decode() and done.stdout == b""
+    assert not cache.exists() or os.listdir(cache) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "told"),
+    [
+        (["--gallery", "absent"], ExitCode.USAGE, "absent"),
+        (["--gallery", "empty"], ExitCode.NOTHING, "holds no image"),
+        ([], ExitCode.USAGE, "--gallery"),
+    ],
+)
+def test_mistakes_show_before_weights_are_looked_for(tmp_path, options, code, told):
+    (tmp_path / "empty").mkdir()
+    done = qeeps("index", *options, "--weights", "absent", cwd=tmp_path)
+    assert done.returncode == code and told in done.stderr.decode() and done.stdout == b""
+
+
+def test_a_gallery_of_broken_files(weights, tmp_path):
+    (tmp_path / "gallery").mkdir()
+    (tmp_path / "gallery" / "a.jpg").write_bytes(b"no picture")
+    done = qeeps("index", *arguments(tmp_path / "gallery", weights))
+    assert done.returncode == ExitCode.NOTHING and b"a.jpg: expected a JPEG" in done.stderr
