@@ -92,8 +92,8 @@ class Skipped:
 class SearchResult:
     """What a search found.
 
-    matches: all frames' matches in descending score (ties: frame name, then box). notes: unusual but harmless facts,
-    for the summary. parameters: everything that changes the result, as JSON types.
+    matches: of all frames, in descending score (ties: the order of the gallery, then box). notes: unusual but harmless
+    facts, for the summary. parameters: everything that changes the result, as JSON types.
     """
 
     query: Query

@@ -149,7 +149,7 @@ LIST = [
 
 def test_a_list_of_queries(workplace, weights):
     """From standard input, into a folder for each; then the first two by options, to standard output."""
-    common = ["--gallery", "gallery", "--weights", weights, *FEW, "--no-cache"]
+    common = ["--gallery", "gallery", "--weights", weights, *FEW, "--no-cache", "--mode", "exact"]
     lines = "".join(json.dumps({**entry, "image": f"gallery/{entry['image']}"}) + "\n" for entry in LIST)
     options = {"cwd": workplace, "stdin": subprocess.PIPE}
     process = start("search", "--queries", "-", "--out", "many", *common, **options)

@@ -88,7 +88,7 @@ class InferenceParams:
     proposals: int = 300
     pre_nms: int = 2000
     proposal_nms: float = 0.7
-    min_objectness: float = 0.05
+    min_objectness: float = 0.2
     min_person_score: float = 0.01
     nms: float = 0.4
     second_pass: bool = True

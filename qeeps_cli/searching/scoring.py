@@ -155,13 +155,15 @@ def rank_cached(
     """
     for part in gallery.parts():
         block = part.block
-        frames = np.repeat(block.indices, np.diff(block.offsets))
         logits = scorer.approximate(block.embeddings, part.own)
         for query, ranking in enumerate(rankings):
-            logits[query][~wanted[query][frames]] = -np.inf
+            left_out = ~wanted[query, block.indices]
+            if left_out.any():
+                logits[query, np.repeat(left_out, np.diff(block.offsets))] = -np.inf
             rows = np.flatnonzero(_candidates(scorer, query, ranking, block, logits[query]))
             scores = scorer.scores(query, block.embeddings[rows])
-            ranking.add(Rows(places[frames[rows]], scores, block.person_scores[rows], block.boxes[rows]))
+            frames = places[_frames_of(block, rows)]
+            ranking.add(Rows(frames, scores, block.person_scores[rows], block.boxes[rows]))
 
 
 def best_of_frames(gallery: CachedGallery, scorer: Scorer) -> np.ndarray:
@@ -169,12 +171,16 @@ def best_of_frames(gallery: CachedGallery, scorer: Scorer) -> np.ndarray:
     best = np.full((len(scorer.queries), len(gallery.digests)), -np.inf, np.float32)
     for part in gallery.parts():
         block = part.block
-        frames = np.repeat(block.indices, np.diff(block.offsets))
         logits = scorer.approximate(block.embeddings, part.own)
         for query in range(len(best)):
             rows = np.flatnonzero(_may_be_best(scorer, query, block, logits[query]))
-            np.maximum.at(best[query], frames[rows], scorer.scores(query, block.embeddings[rows]))
+            np.maximum.at(best[query], _frames_of(block, rows), scorer.scores(query, block.embeddings[rows]))
     return best
+
+
+def _frames_of(block: Block, rows: np.ndarray) -> np.ndarray:
+    """The frame, as a place among the digests, that each of some rows belongs to."""
+    return block.indices[np.searchsorted(block.offsets, rows, side="right") - 1]
 
 
 def _candidates(scorer: Scorer, query: int, ranking: Ranking, block: Block, logits: np.ndarray) -> np.ndarray:
