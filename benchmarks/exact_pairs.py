@@ -13,7 +13,7 @@ import copy
 from dataclasses import replace
 
 import torch
-from timing import interleaved, pictures, table
+from timing import example_query, interleaved, pictures, table
 
 from qeeps_cli.device import describe, resolve_device
 from qeeps_cli.model import deploy
@@ -40,10 +40,11 @@ def main() -> None:
     model = QEEPS(ModelConfig(backbone=given.backbone)) if given.backbone else _shipped(given.weights)
     height, width = map(int, given.size.split("x"))
     frames = pictures(given.pairs, height, width)
+    query, box = example_query(height, width)
     engines = steps(model, device, with_threshold=not given.backbone, compiled=given.compile)
 
     def run(engine: Engine, share_query: bool) -> None:
-        person = QueryPerson(frames[0], (width * 0.4, height * 0.2, width * 0.5, height * 0.8))
+        person = QueryPerson(query, box)
         for rgb in frames:
             if not share_query:
                 person.encoded.clear()

@@ -1,5 +1,6 @@
 """What the benchmarks share: interleaved timing, pictures, and tables."""
 
+import json
 import statistics
 import time
 from collections.abc import Callable
@@ -18,6 +19,15 @@ def pictures(count: int, height: int | None = None, width: int | None = None) ->
     chosen = [FRAMES[i * len(FRAMES) // count % len(FRAMES)] for i in range(count)]
     decoded = [read_image(path).rgb for path in chosen]
     return decoded if height is None else [resize(rgb, height, width) for rgb in decoded]
+
+
+def example_query(height: int, width: int) -> tuple[np.ndarray, tuple[float, float, float, float]]:
+    """The first query of the example frames at a size: rgb (H, W, 3) uint8 and the person's xyxy box in it."""
+    query = json.loads((FRAMES[0].parents[1] / "queries.json").read_text())[0]
+    rgb = read_image(FRAMES[0].parent / query["image"]).rgb
+    x, y, w, h = query["bbox"]
+    across, down = width / rgb.shape[1], height / rgb.shape[0]
+    return resize(rgb, height, width), (x * across, y * down, (x + w) * across, (y + h) * down)
 
 
 def interleaved(contenders: dict[str, Callable[[], None]], rounds: int, warmup: int = 1) -> dict[str, float]:
