@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from qeeps_cli.weights import Checkpoint
 
 EXAMPLES = "examples"
-EXAMPLES_SHORTLIST = "10%"  # so that two CPU cores are done in about two minutes
+EXAMPLES_SHORTLIST = "10%"  # so that two CPU cores are done in two to three minutes
 SLOW_PAIRS = 20_000  # so many take hours without a GPU
 BLOCKS = ("QSSE", "QRPN", "QSimNet")  # in the order of model.config.VARIANTS
 
