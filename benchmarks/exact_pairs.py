@@ -20,6 +20,7 @@ from qeeps_cli.model import deploy
 from qeeps_cli.model.config import InferenceParams, ModelConfig
 from qeeps_cli.model.pooling import pool
 from qeeps_cli.model.qeeps import QEEPS
+from qeeps_cli.model.roi_head import pooled_conv5
 from qeeps_cli.searching.engine import Engine, QueryPerson
 from qeeps_cli.weights import find_weights, load_model, read_checkpoint
 
@@ -106,10 +107,9 @@ def _variant(engine: Engine, params: InferenceParams, change) -> Engine:
 def _folded(model: QEEPS, device: torch.device, dtype: torch.dtype) -> QEEPS:
     """`for_search` without its pooling: torchvision's RoIAlign, and all of conv5 after it."""
     model = deploy.for_search(model, device, dtype)
-    model.roi_head.__dict__.pop("conv5", None)
-    for module in (model.roi_head, model.qrpn):
-        if module is not None:
-            module.pool = pool
+    model.roi_head.conv5 = pooled_conv5
+    if model.qrpn is not None:
+        model.qrpn.pool = pool
     return model
 
 

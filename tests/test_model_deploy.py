@@ -6,11 +6,11 @@ import pytest
 import torch
 from networks import FEW, SIZE, person_boxes, pictures, small_network
 from torch import Tensor, nn
-from torchvision.models.resnet import Bottleneck
 from torchvision.ops import box_iou
 
+from qeeps_cli.evaluation.flops import count_operations
 from qeeps_cli.model.basenet import STRIDE
-from qeeps_cli.model.config import VARIANTS
+from qeeps_cli.model.config import ROI_HEADS, VARIANTS
 from qeeps_cli.model.deploy import for_search
 from qeeps_cli.model.pooling import pool, pool_by_products
 from qeeps_cli.model.qeeps import QEEPS, Found
@@ -52,9 +52,10 @@ def test_coordinates_keep_their_precision_on_a_bfloat16_map():
     assert pool_by_products(ramp, [box], 2).float().mean().item() == pytest.approx(806 / STRIDE - 0.5, abs=0.2)
 
 
+@pytest.mark.parametrize("roi_head", ROI_HEADS)
 @pytest.mark.parametrize("variant", ["oim", "oim+qrpn", "qeeps"])
-def test_the_network_for_searching_finds_the_same(variant):
-    model = small_network(variant)
+def test_the_network_for_searching_finds_the_same(variant, roi_head):
+    model = small_network(variant, roi_head=roi_head)
     fast = for_search(model, CPU, torch.float32)
     for query in (False, True):
         for expected, found in zip(search(model, query), search(fast, query), strict=True):
@@ -64,9 +65,10 @@ def test_the_network_for_searching_finds_the_same(variant):
 
 @pytest.mark.parametrize("backbone", ["resnet18", "resnet50"])
 @pytest.mark.parametrize("stride_in_1x1", [False, True])
+@pytest.mark.parametrize("roi_head", ROI_HEADS)
 @torch.inference_mode()
-def test_maps_and_heads_are_the_same(backbone, stride_in_1x1):
-    model = small_network(backbone=backbone, stride_in_1x1=stride_in_1x1)
+def test_maps_and_heads_are_the_same(backbone, stride_in_1x1, roi_head):
+    model = small_network(backbone=backbone, stride_in_1x1=stride_in_1x1, roi_head=roi_head)
     fast = for_search(model, CPU, torch.float32)
     query = model.basenet.stem(pictures(1, seed=7))
     maps = model.basenet(pictures(2), query)
@@ -112,15 +114,21 @@ def test_a_copy_of_a_copy_is_the_same_again():
         assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
 
 
-def test_the_first_1x1_convolutions_of_conv5_run_once_a_map():
-    fast = for_search(small_network(backbone="resnet50"), CPU, torch.float32)
-    block = fast.roi_head.layer4[0]
-    assert isinstance(block, Bottleneck)
-    calls = []
-    for layer in (block.conv1, block.downsample[0]):
-        layer.register_forward_hook(lambda *_: calls.append(1))
-    assert search(fast, True)
-    assert not calls  # the map's cells go through their weights, the RoIs do not
+@pytest.mark.parametrize("roi_head", ROI_HEADS)
+@torch.inference_mode()
+def test_the_first_1x1_convolutions_of_conv5_run_once_a_map(roi_head):
+    """On 64 RoIs of 4 × 4 cells they would cost more than on the 48 cells of the map."""
+    model = small_network(backbone="resnet50", roi_head=roi_head)
+    fast = for_search(model, CPU, torch.float32)
+    feature_map, boxes = torch.randn(1, 1024, 6, 8), [rois(64).clamp(min=0, max=SIZE[0])]
+    plain, own = (count_operations(lambda net=net: net.roi_head(feature_map, boxes))[1] for net in (model, fast))
+    # with the stride in the 3×3, the 1×1 to 512 channels runs on all 4 × 4 cells and the shortcut to 2048 on 2 × 2
+    on_rois = 64 * 2 * 1024 * (16 * 512 + 4 * 2048)
+    on_map = 48 * 2 * 1024 * (512 + 2048)
+    if roi_head == "separate":  # detection pools to 7 × 7, its shortcut to 4 × 4
+        on_rois += 64 * 2 * 1024 * (49 * 512 + 16 * 2048)
+        on_map *= 2
+    assert plain - own == on_rois - on_map
 
 
 def test_bfloat16_stays_near_float32():

@@ -203,6 +203,16 @@ def test_optimizer_groups(optimizer):
     assert {name: pytest.approx(groups[name]) for name in examples} == examples
 
 
+def test_the_trunk_has_a_rate_of_its_own():
+    groups = groups_of(network(MODEL), optimizer="adamw", trunk_lr=0.5)
+    examples = {
+        "basenet.layer3.1.conv2.weight": 0.005,
+        "basenet.qsse.0.fc1.weight": 0.05,  # new: a head
+        "roi_head.layer4.1.conv2.weight": 0.01,
+    }
+    assert {name: groups[name][0] for name in examples} == pytest.approx(examples)
+
+
 def test_the_optimizer_is_the_recipes():
     model = network(OIM)
     assert isinstance(make_optimizer(model, tiny_stage(optimizer="adamw")), torch.optim.AdamW)

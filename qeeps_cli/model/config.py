@@ -5,6 +5,7 @@ from typing import Any
 
 from qeeps_cli.errors import UsageError
 
+ROI_HEADS = ("shared", "separate")
 BACKBONES = ("resnet18", "resnet34", "resnet50", "resnet101")
 
 # Table 1: which query-guided blocks each ablation has: (QSSE, QRPN, QSimNet).
@@ -24,7 +25,8 @@ class ModelConfig:
     shorter_side, longest_side: frames are scaled so that the shorter side has this many pixels, unless the longer side
     would then pass longest_side (§5.2; "‡" is 900 and 1500). crop_height: the height in pixels, after scaling, that the
     person of a bare crop is brought to. stride_in_1x1: the ResNet-50/101 blocks have their stride in the first 1×1
-    convolution, as in the original Caffe and Keras ResNets, instead of in the 3×3.
+    convolution, as in the original Caffe and Keras ResNets, instead of in the 3×3. roi_head: "shared" is the paper's
+    ClsIdenNet, "separate" gives detection and identification a conv5 each (deviation, docs/decisions.md).
     """
 
     backbone: str = "resnet50"
@@ -39,12 +41,15 @@ class ModelConfig:
     longest_side: int = 1000
     crop_height: int = 200
     stride_in_1x1: bool = False
+    roi_head: str = "shared"
 
     def __post_init__(self):
         if self.backbone not in BACKBONES:
             raise UsageError(f"the backbone must be one of {', '.join(BACKBONES)}, got {self.backbone!r}.")
         if self.variant not in VARIANTS:
             raise UsageError(f"the variant must be one of {', '.join(VARIANTS)}, got {self.variant!r}.")
+        if self.roi_head not in ROI_HEADS:
+            raise UsageError(f"the RoI head must be one of {', '.join(ROI_HEADS)}, got {self.roi_head!r}.")
 
     @property
     def has_qsse(self) -> bool:
@@ -82,7 +87,7 @@ class InferenceParams:
     proposals: how many survive NMS (§5.3: 300). min_objectness: proposals whose summed RPN and QRPN logits give a lower
     probability are dropped before the RoI head (0 in the paper). min_person_score: detections below it are dropped
     (§4.3: 10⁻²). nms: IoU above which the lower-scored of two detections is dropped. second_pass: pool the embedding
-    again on the box that RegNet refined (deviation, docs/decisions.md).
+    again on the box that RegNet refined (deviation, docs/decisions.md); separate heads always do.
     """
 
     proposals: int = 300

@@ -1,7 +1,6 @@
 """From a trained network to one for searching: the same function in fewer operations."""
 
 import copy
-from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +10,6 @@ from torchvision.models.resnet import Bottleneck
 
 from qeeps_cli.model.pooling import pool_by_products
 from qeeps_cli.model.qeeps import QEEPS
-from qeeps_cli.model.roi_head import ClsIdenNet
 
 _PAIRS = (("conv1", "bn1"), ("conv2", "bn2"), ("conv3", "bn3"))
 
@@ -28,27 +26,31 @@ def for_search(model: QEEPS, device: torch.device, dtype: torch.dtype) -> QEEPS:
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
             module.to(dtype)
-    for module in (model.roi_head, model.qrpn):
-        if module is not None:
-            module.pool = pool_by_products
-    if isinstance(model.roi_head.layer4[0], Bottleneck):
-        model.roi_head.conv5 = partial(conv5_before_pooling, model.roi_head)
+    if model.qrpn is not None:
+        model.qrpn.pool = pool_by_products
+    is_bottleneck = isinstance(model.roi_head.layer4[0], Bottleneck)
+    model.roi_head.conv5 = conv5_before_pooling if is_bottleneck else conv5_of_products
     return model.requires_grad_(False)
 
 
-def conv5_before_pooling(head: ClsIdenNet, feature_map: Tensor, rois: list[Tensor]) -> Tensor:
-    """`ClsIdenNet.conv5` with its first block's 1×1 convolutions run once on the map instead of on every RoI.
+def conv5_of_products(layer4: nn.Sequential, feature_map: Tensor, rois: list[Tensor], size: int) -> Tensor:
+    """`roi_head.pooled_conv5` with RoIAlign as matrix products."""
+    return layer4(pool_by_products(feature_map, rois, size))
+
+
+def conv5_before_pooling(layer4: nn.Sequential, feature_map: Tensor, rois: list[Tensor], size: int) -> Tensor:
+    """`roi_head.pooled_conv5` with its first block's 1×1 convolutions run once on the map instead of on every RoI.
 
     Pooling is a weighted mean and a 1×1 convolution (its BatchNorm folded in) an affine map of each cell: they commute.
     """
-    block = head.layer4[0]
+    block = layer4[0]
     in_1x1, in_shortcut = block.conv1, block.downsample[0]
     hidden = F.conv2d(feature_map, in_1x1.weight, in_1x1.bias)
     shortcut = F.conv2d(feature_map, in_shortcut.weight, in_shortcut.bias)
-    hidden = pool_by_products(hidden, rois, head.pool_size, every=in_1x1.stride[0]).relu()
+    hidden = pool_by_products(hidden, rois, size, every=in_1x1.stride[0]).relu()
     out = block.conv3(block.conv2(hidden).relu())
-    out += pool_by_products(shortcut, rois, head.pool_size, every=in_shortcut.stride[0])
-    return head.layer4[1:](out.relu())
+    out += pool_by_products(shortcut, rois, size, every=in_shortcut.stride[0])
+    return layer4[1:](out.relu())
 
 
 def _fold(module: nn.Module) -> None:

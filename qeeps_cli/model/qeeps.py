@@ -10,7 +10,7 @@ from qeeps_cli.errors import NotANumberError
 from qeeps_cli.model.basenet import BaseNet, Stem
 from qeeps_cli.model.config import InferenceParams, ModelConfig
 from qeeps_cli.model.qsimnet import QSimNet
-from qeeps_cli.model.roi_head import ClsIdenNet
+from qeeps_cli.model.roi_head import RoIOutput, build_roi_head
 from qeeps_cli.model.rpn import QRPN, RPN, Anchors, select_proposals
 
 
@@ -49,7 +49,7 @@ class QEEPS(nn.Module):
         self.anchors = Anchors(config)
         self.rpn = RPN(channels, config)
         self.qrpn = QRPN(channels, config) if config.has_qrpn else None
-        self.roi_head = ClsIdenNet(config)
+        self.roi_head = build_roi_head(config)
         self.qsimnet = QSimNet(config.embedding_dim) if config.has_qsimnet else None
         for parameter in [*self.basenet.conv1.parameters(), *self.basenet.bn1.parameters()]:
             parameter.requires_grad_(False)
@@ -111,36 +111,55 @@ class QEEPS(nn.Module):
         query_embeddings = None
         if query is not None:
             query_embeddings = self.query_embedding(query_map, query).expand(len(gallery_map), -1)
-        output = self.roi_head(gallery_map, proposals)
-        _require_numbers("the people found", *output)
-        boxes = output.refined(torch.cat(proposals))
+        output = self.roi_head.detect(gallery_map, proposals)
+        _require_numbers("the people found", *(tensor for tensor in output if tensor is not None))
+        people = self._people(output, proposals, size, params)
+        if self.roi_head.is_separate:
+            return self._identify_late(gallery_map, people, query_embeddings, params)
+        return self._identify_early(gallery_map, people, query_embeddings, params)
+
+    def _people(
+        self, output: RoIOutput, proposals: list[Tensor], size: tuple[int, int], params: InferenceParams
+    ) -> list[Found]:
+        """Of each image, the refined proposals that ClsNet does not doubt (§4.3), with their person scores."""
+        boxes = box_ops.clip_boxes_to_image(output.refined(torch.cat(proposals)), size)
+        embeddings = output.embeddings
+        if embeddings is None:  # still to be pooled
+            embeddings = boxes.new_zeros(len(boxes), self.config.embedding_dim)
         counts = [len(p) for p in proposals]
-        per_image = zip(
-            *(tensor.split(counts) for tensor in (boxes, output.person_scores, output.embeddings)),
-            proposals,
-            strict=True,
-        )
-        found = []
-        for i, (boxes, person_scores, embeddings, proposed) in enumerate(per_image):
+        columns = zip(*(t.split(counts) for t in (boxes, output.person_scores, embeddings)), proposals, strict=True)
+        people = []
+        for boxes, person_scores, embeddings, proposed in columns:
             candidates = Found(boxes, person_scores, person_scores, embeddings, proposed)
-            own_query = None if query_embeddings is None else query_embeddings[i : i + 1]
-            found.append(self._keep_people(candidates, own_query, size, params))
-        return self._second_pass(gallery_map, found, query_embeddings) if params.second_pass else found
+            candidates = _pick(candidates, candidates.person_scores >= params.min_person_score)
+            people.append(_pick(candidates, box_ops.remove_small_boxes(candidates.boxes, 1.0)))
+        return people
 
-    def _keep_people(
-        self, candidates: Found, query_embedding: Tensor | None, size: tuple[int, int], params: InferenceParams
-    ) -> Found:
-        """Drop what ClsNet doubts, then NMS on the score for the query (§4.3), or on ClsNet's without one."""
-        boxes = box_ops.clip_boxes_to_image(candidates.boxes, size)
-        candidates = candidates._replace(boxes=boxes)
-        candidates = _pick(candidates, candidates.person_scores >= params.min_person_score)
-        candidates = _pick(candidates, box_ops.remove_small_boxes(candidates.boxes, 1.0))
-        if query_embedding is not None:
-            candidates = candidates._replace(scores=self.similarity(query_embedding, candidates.embeddings))
-        return _pick(candidates, box_ops.nms(candidates.boxes, candidates.scores, params.nms))
+    def _identify_early(
+        self, gallery_map: Tensor, people: list[Found], query_embeddings: Tensor | None, params: InferenceParams
+    ) -> list[Found]:
+        """The paper's order: NMS on the score for the query (§4.3), or on ClsNet's without one, of embeddings that were
+        pooled on the proposals."""
+        found = []
+        for i, candidates in enumerate(people):
+            if query_embeddings is not None:
+                scores = self.similarity(query_embeddings[i : i + 1], candidates.embeddings)
+                candidates = candidates._replace(scores=scores)
+            found.append(_suppress(candidates, params.nms))
+        return self._embed_again(gallery_map, found, query_embeddings) if params.second_pass else found
 
-    def _second_pass(self, gallery_map: Tensor, found: list[Found], query_embeddings: Tensor | None) -> list[Found]:
-        """Embeddings and scores again, pooled on the boxes that RegNet refined (deviation, docs/decisions.md)."""
+    def _identify_late(
+        self, gallery_map: Tensor, people: list[Found], query_embeddings: Tensor | None, params: InferenceParams
+    ) -> list[Found]:
+        """Separate heads: embeddings of the refined boxes alone, without near copies of a box, then the paper's NMS."""
+        if query_embeddings is None:
+            return self._embed_again(gallery_map, [_suppress(p, params.nms) for p in people], None)
+        distinct = [_suppress(candidates, params.proposal_nms) for candidates in people]
+        found = self._embed_again(gallery_map, distinct, query_embeddings)
+        return [_suppress(candidates, params.nms) for candidates in found]
+
+    def _embed_again(self, gallery_map: Tensor, found: list[Found], query_embeddings: Tensor | None) -> list[Found]:
+        """Embeddings and scores, pooled on the boxes that RegNet refined (deviation, docs/decisions.md)."""
         counts = [len(f.boxes) for f in found]
         if sum(counts) == 0:
             return found
@@ -151,6 +170,11 @@ class QEEPS(nn.Module):
                 one = one._replace(scores=self.similarity(query_embeddings[i : i + 1], embeddings))
             again.append(_pick(one, one.scores.argsort(descending=True, stable=True)))
         return again
+
+
+def _suppress(found: Found, iou: float) -> Found:
+    """NMS on the scores; what is left is in their descending order."""
+    return _pick(found, box_ops.nms(found.boxes, found.scores, iou))
 
 
 def _require_numbers(what: str, *tensors: Tensor) -> None:

@@ -1,5 +1,6 @@
 """ClsIdenNet: RoI pooling, conv5, global average pooling, then ClsNet, RegNet and ID Net (Fig. 2, §3)."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -14,12 +15,20 @@ from qeeps_cli.model.pooling import pool
 PERSON = 1  # class index of ClsNet and RegNet; 0 is background
 
 
+DETECTION_POOL_SIZE = 7  # of separate heads
+
+Conv5 = Callable[[nn.Sequential, Tensor, list[Tensor], int], Tensor]
+
+
 class RoIOutput(NamedTuple):
-    """Heads on R RoIs, float32: class logits (R, 2), deltas (R, 2, 4) per class, embeddings (R, D) of unit length."""
+    """Heads on R RoIs, float32: class logits (R, 2), deltas (R, 2, 4) per class, embeddings (R, D) of unit length.
+
+    embeddings: None from `detect` of separate heads.
+    """
 
     class_logits: Tensor
     deltas: Tensor
-    embeddings: Tensor
+    embeddings: Tensor | None
 
     @property
     def person_scores(self) -> Tensor:
@@ -31,43 +40,90 @@ class RoIOutput(NamedTuple):
         return decode(ROI_CODER, self.deltas[:, PERSON], rois)
 
 
+def pooled_conv5(layer4: nn.Sequential, feature_map: Tensor, rois: list[Tensor], size: int) -> Tensor:
+    """conv5 (R, F, size / 2, size / 2) of RoIs pooled to size × size, given per image as (R_i, 4) xyxy pixels of the
+    network's input."""
+    return layer4(pool(feature_map, rois, size))
+
+
 class ClsIdenNet(nn.Module):
-    """The RoI head. `layer4` is the ResNet's conv5 and keeps torchvision's names."""
+    """The RoI head of the paper. `layer4` is the ResNet's conv5 and keeps torchvision's names."""
+
+    is_separate = False
 
     def __init__(self, config: ModelConfig):
         super().__init__()
         resnet = build_resnet(config)
         self.pool_size = config.pool_size
-        self.pool = pool  # `deploy.for_search` may put a faster one here
+        self.conv5: Conv5 = pooled_conv5  # `deploy.for_search` may put a faster one here
         self.layer4 = resnet.layer4
-        features = resnet.fc.in_features
+        self.id_net = nn.Linear(resnet.fc.in_features, config.embedding_dim)
+        nn.init.zeros_(self.id_net.bias)
+        self._add_detector(resnet.fc.in_features)
+
+    def _add_detector(self, features: int) -> None:
         self.cls_net = nn.Linear(features, 2)
         self.reg_net = nn.Linear(features, 2 * 4)
-        self.id_net = nn.Linear(features, config.embedding_dim)
         nn.init.normal_(self.cls_net.weight, std=0.01)
         nn.init.normal_(self.reg_net.weight, std=0.001)
-        for layer in (self.cls_net, self.reg_net, self.id_net):
-            nn.init.zeros_(layer.bias)
+        nn.init.zeros_(self.cls_net.bias)
+        nn.init.zeros_(self.reg_net.bias)
 
     def features(self, feature_map: Tensor, rois: list[Tensor]) -> Tensor:
-        """conv5 features (R, F) float32 of RoIs given per image as (R_i, 4) xyxy pixels of the network's input."""
-        return self.conv5(feature_map, rois).mean(dim=(2, 3), dtype=torch.float32)
-
-    def conv5(self, feature_map: Tensor, rois: list[Tensor]) -> Tensor:
-        """(R, F, size, size) of the RoIs that `features` takes."""
-        return self.layer4(self.pool(feature_map, rois, self.pool_size))
+        """conv5 features (R, F) float32, from which ID Net computes embeddings, of RoIs given per image as (R_i, 4)
+        xyxy pixels of the network's input."""
+        return self.conv5(self.layer4, feature_map, rois, self.pool_size).mean(dim=(2, 3), dtype=torch.float32)
 
     def embed(self, features: Tensor) -> Tensor:
         """ID Net: conv5 features (R, F) to unit-length embeddings (R, D), float32."""
         return F.normalize(_in_float32(self.id_net, features), dim=1)
 
+    def detect(self, feature_map: Tensor, rois: list[Tensor]) -> RoIOutput:
+        """What is needed to find people, with embeddings where they cost nothing more."""
+        return self(feature_map, rois)
+
     def forward(self, feature_map: Tensor, rois: list[Tensor]) -> RoIOutput:
         features = self.features(feature_map, rois)
-        return RoIOutput(
-            class_logits=_in_float32(self.cls_net, features),
-            deltas=_in_float32(self.reg_net, features).reshape(-1, 2, 4),
-            embeddings=self.embed(features),
-        )
+        return self._detected(features)._replace(embeddings=self.embed(features))
+
+    def _detected(self, features: Tensor) -> RoIOutput:
+        deltas = _in_float32(self.reg_net, features).reshape(-1, 2, 4)
+        return RoIOutput(_in_float32(self.cls_net, features), deltas, None)
+
+
+class SeparateHeads(ClsIdenNet):
+    """Detection and identification with a conv5 each, so that what all people share and what tells them apart do not
+    compete for one (deviation, docs/decisions.md).
+
+    Detection pools to 7×7, and ClsNet and RegNet read conv5's 4×4 map cell by cell: where in it an edge is says how to
+    move the box, which an average has forgotten. Identification is the paper's, for few boxes instead of all proposals.
+    """
+
+    is_separate = True
+
+    def __init__(self, config: ModelConfig):
+        super().__init__(config)
+        self.id_layer4 = build_resnet(config).layer4
+
+    def _add_detector(self, features: int) -> None:
+        cells = ((DETECTION_POOL_SIZE + 1) // 2) ** 2
+        super()._add_detector(features * cells)
+
+    def features(self, feature_map: Tensor, rois: list[Tensor]) -> Tensor:
+        return self.conv5(self.id_layer4, feature_map, rois, self.pool_size).mean(dim=(2, 3), dtype=torch.float32)
+
+    def detect(self, feature_map: Tensor, rois: list[Tensor]) -> RoIOutput:
+        """ClsNet and RegNet alone."""
+        return self._detected(self.conv5(self.layer4, feature_map, rois, DETECTION_POOL_SIZE).flatten(1))
+
+    def forward(self, feature_map: Tensor, rois: list[Tensor]) -> RoIOutput:
+        embeddings = self.embed(self.features(feature_map, rois))
+        return self.detect(feature_map, rois)._replace(embeddings=embeddings)
+
+
+def build_roi_head(config: ModelConfig) -> ClsIdenNet:
+    """The head that config.roi_head names."""
+    return SeparateHeads(config) if config.roi_head == "separate" else ClsIdenNet(config)
 
 
 def _in_float32(layer: nn.Linear, features: Tensor) -> Tensor:

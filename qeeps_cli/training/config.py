@@ -40,7 +40,8 @@ class DataSource:
 
 @dataclass(frozen=True)
 class StageConfig:
-    """One stage. lr decays by a cosine to lr · final_lr after a linear warm-up; new heads train at lr · head_lr.
+    """One stage. lr decays by a cosine to lr · final_lr after a linear warm-up; new heads train at lr · head_lr,
+    BaseNet at lr · trunk_lr.
 
     images: frames a step ("oim") or pairs a step ("qeeps"). identities × crops_each: crops a step. size: (height,
     width) of training views. absent, self_pairs: shares of pairs without the person, and of steps in which both images
@@ -50,6 +51,7 @@ class StageConfig:
     steps: int = 1000
     lr: float = 1e-4
     head_lr: float = 5.0
+    trunk_lr: float = 1.0
     final_lr: float = 0.02
     warmup: int = 100
     weight_decay: float = 1e-4

@@ -32,6 +32,7 @@ def initialise(model: QEEPS, path: Path) -> bool:
 def fill(model: QEEPS, tensors: dict[str, Tensor], source: str) -> None:
     """Load named tensors; absent ones may only belong to blocks that the source's variant or file does not have."""
     own = model.state_dict()
+    tensors = _separated(tensors) if model.roi_head.is_separate else tensors
     # a deeper ResNet of the same kind of blocks has all that a shallower one needs, and more
     deeper = [name for name in tensors if name.startswith("basenet.layer") and name not in own]
     source_has_qsse = any("qsse" in name for name in tensors)
@@ -50,6 +51,15 @@ def fill(model: QEEPS, tensors: dict[str, Tensor], source: str) -> None:
         model.basenet.absorb_initial_excitation()
     elif model.basenet.qsse is None and source_has_qsse:
         _release_initial_excitation(model)
+
+
+def _separated(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors of a shared RoI head for separate ones: both start as its conv5; what read its averages has to be new."""
+    if any(name.startswith("roi_head.id_layer4.") for name in tensors):
+        return tensors
+    kept = {name: t for name, t in tensors.items() if not name.startswith(("roi_head.cls_net.", "roi_head.reg_net."))}
+    conv5 = {name: t for name, t in tensors.items() if name.startswith("roi_head.layer4.")}
+    return kept | {name.replace("layer4", "id_layer4"): tensor for name, tensor in conv5.items()}
 
 
 @torch.no_grad()

@@ -185,26 +185,27 @@ class Trainer:
 
 
 def make_optimizer(model: QEEPS, config: StageConfig) -> torch.optim.Optimizer:
-    """AdamW or SGD (0.9); new heads at lr · head_lr, no weight decay on biases and norms."""
-    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    """AdamW or SGD (0.9); new heads at lr · head_lr, BaseNet at lr · trunk_lr, no weight decay on biases and norms."""
+    groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            head = any(part in name for part in HEADS)
-            groups.setdefault((head, parameter.ndim > 1), []).append(parameter)
+            rate = config.lr * _rate_factor(name, config)
+            groups.setdefault((rate, parameter.ndim > 1), []).append(parameter)
     parameters = [
-        {
-            "params": members,
-            "lr": config.lr * (config.head_lr if head else 1),
-            "base_lr": config.lr * (config.head_lr if head else 1),
-            "weight_decay": config.weight_decay if decays else 0.0,
-        }
-        for (head, decays), members in groups.items()
+        {"params": members, "lr": rate, "base_lr": rate, "weight_decay": config.weight_decay if decays else 0.0}
+        for (rate, decays), members in groups.items()
     ]
     if config.optimizer == "sgd":
         return torch.optim.SGD(parameters, lr=config.lr, momentum=0.9)
     if config.optimizer == "adamw":
         return torch.optim.AdamW(parameters, lr=config.lr)
     raise DataError(f"the optimizer must be adamw or sgd, got {config.optimizer!r}.")
+
+
+def _rate_factor(name: str, config: StageConfig) -> float:
+    if any(part in name for part in HEADS):
+        return config.head_lr
+    return config.trunk_lr if name.startswith("basenet.") else 1.0
 
 
 def learning_rate_factor(step: int, config: StageConfig) -> float:
