@@ -10,8 +10,8 @@ from timing import FRAMES, interleaved, table
 
 from qeeps_cli.device import describe
 from qeeps_cli.images import read_image
+from qeeps_cli.searching.galleries import list_galleries
 from qeeps_cli.searching.indexing import index_frames
-from qeeps_cli.searching.request import list_galleries
 from qeeps_cli.searching.run import load_engine
 
 

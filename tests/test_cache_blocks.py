@@ -2,9 +2,11 @@
 
 import numpy as np
 import pytest
-from cache_samples import FINGERPRINT, SIZE, digest, fill, found, refuse
+from cache_samples import FINGERPRINT, SIZE, digest, fill, found, refuse, segments
 
-from qeeps_cli.cache import frames, maintenance
+from qeeps_cli.cache import maintenance
+from qeeps_cli.cache.segment import Segment
+from qeeps_cli.cache.snapshot import Snapshot
 from qeeps_cli.cache.store import Cache
 from qeeps_cli.errors import CacheError
 
@@ -73,14 +75,14 @@ def test_superseded_frames_are_in_no_block(folder):
 
 
 def test_blocks_are_cut(folder, monkeypatch):
-    monkeypatch.setattr(frames, "BLOCK_DETECTIONS", 10)
+    monkeypatch.setattr("qeeps_cli.cache.blocks.BLOCK_DETECTIONS", 10)
     fill(folder, range(40))
     with Cache(folder, warn=refuse) as cache:
         store = cache.frames(FINGERPRINT)
         blocks = list(blocks_of(store, range(40)))
         assert all(len(block.boxes) <= 10 for block in blocks) and len(blocks) > 5
         assert sorted(check(store, range(40), blocks)) == list(range(40))
-        monkeypatch.setattr(frames, "BLOCK_DETECTIONS", 2)  # less than some frames hold
+        monkeypatch.setattr("qeeps_cli.cache.blocks.BLOCK_DETECTIONS", 2)  # less than some frames hold
         assert sorted(check(store, range(40), blocks_of(store, range(40)))) == list(range(40))
 
 
@@ -113,7 +115,7 @@ def test_another_process_may_compact_meanwhile(folder):
         store, names = cache.frames(FINGERPRINT), list(range(10))
         expected = other.frames(FINGERPRINT)
         kept = {name: expected.get(digest(name)) for name in names}
-        blocks = blocks_of(store, names)
+        blocks = iter(blocks_of(store, names))
         seen = [next(blocks), next(blocks)]
         assert maintenance.compact(folder).files_after == 1
         seen += list(blocks)
@@ -126,8 +128,89 @@ def test_another_process_must_not_clear_meanwhile(folder):
     for name in range(3):
         fill(folder, [name])
     with Cache(folder, warn=refuse) as cache:
-        blocks = blocks_of(cache.frames(FINGERPRINT), range(3))
+        blocks = iter(blocks_of(cache.frames(FINGERPRINT), range(3)))
         next(blocks)
         maintenance.clear(folder)
         with pytest.raises(CacheError, match="cleared"):
             list(blocks)
+
+
+# One reader, many passes
+
+
+def test_no_frames_are_read_as_often_as_one_likes(folder):
+    with Cache(folder, warn=refuse) as cache:
+        reader = blocks_of(cache.frames(FINGERPRINT), [])
+        assert [list(reader) for _ in range(4)] == [[]] * 4
+
+
+def test_every_pass_gives_the_same(folder):
+    for begin in range(0, 40, 8):
+        fill(folder, range(begin, begin + 8))
+    names = [*range(39, -1, -2), "missing", 3, 3]
+    with Cache(folder, warn=refuse) as cache:
+        store = cache.frames(FINGERPRINT)
+        reader = blocks_of(store, names)
+        first = check(store, names, reader)
+        assert len(first) == 22
+        for _ in range(4):
+            assert check(store, names, reader) == first
+
+
+def test_frames_are_looked_up_once(folder, monkeypatch):
+    fill(folder, range(10))
+    looked_up = []
+    find = Snapshot.find
+    monkeypatch.setattr(Snapshot, "find", lambda self, keys: looked_up.append(len(keys)) or find(self, keys))
+    with Cache(folder, warn=refuse) as cache:
+        reader = blocks_of(cache.frames(FINGERPRINT), range(10))
+        for _ in range(3):
+            list(reader)
+        assert looked_up == [10]
+
+
+def test_who_looks_often_has_the_segments_stay_mapped(folder, monkeypatch):
+    for name in range(5):
+        with Cache(folder, warn=refuse) as cache:
+            cache.frames(FINGERPRINT).add(digest(name), "x", SIZE, found(name, 3))  # segments of one size
+    size = sum(path.stat().st_size for path in segments(folder))
+    mapped, real = [], Segment.map
+    monkeypatch.setattr(Segment, "map", lambda self: mapped.append(self.path) or real(self))
+    with Cache(folder, warn=refuse) as cache:
+        store = cache.frames(FINGERPRINT)
+        for limit, most, kept in (("KEPT_BYTES", size, 5), ("KEPT_BYTES", size * 3 // 5, 3), ("KEPT_SEGMENTS", 2, 2)):
+            with monkeypatch.context() as smaller:
+                smaller.setattr(f"qeeps_cli.cache.blocks.{limit}", most)
+                reader, counts = blocks_of(store, range(5)), []
+                for _ in range(5):
+                    mapped.clear()
+                    list(reader)
+                    counts.append(len(mapped))
+                assert counts == [5, 5, 5, 5 - kept, 5 - kept]
+
+
+def test_a_later_pass_gives_what_was_added_meanwhile(folder):
+    fill(folder, range(5))
+    with Cache(folder, warn=refuse) as cache:
+        store = cache.frames(FINGERPRINT)
+        reader = blocks_of(store, range(10))
+        for _ in range(3):
+            assert sorted(check(store, range(10), reader)) == list(range(5))
+        for name in range(4, 10):
+            store.add(digest(name), "x", SIZE, found(f"new {name}", 3), replace=True)
+        for _ in range(3):
+            assert sorted(check(store, range(10), reader)) == list(range(10))
+
+
+@pytest.mark.parametrize("passes", [0, 1, 3])
+def test_another_process_may_compact_between_passes(folder, passes):
+    for name in range(10):
+        fill(folder, [name])
+    with Cache(folder, warn=refuse) as cache:
+        store = cache.frames(FINGERPRINT)
+        reader = blocks_of(store, range(10))
+        for _ in range(passes):
+            list(reader)
+        assert maintenance.compact(folder).files_after == 1
+        for _ in range(3):
+            assert sorted(check(store, range(10), reader)) == list(range(10))

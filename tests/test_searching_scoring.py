@@ -52,6 +52,17 @@ def test_no_embeddings_have_no_scores():
     assert scorer.scores(0, np.zeros((0, DIM), np.float16)).shape == (0,)
 
 
+def test_no_embeddings_have_no_own_terms():
+    assert scoring.own_terms(form_of("qsimnet")[0], np.zeros((0, DIM), np.float16)).shape == (0,)
+
+
+@pytest.mark.parametrize("count", [1, 4_096, 4_097, 9_000])
+def test_own_terms_are_weighted_squares(count):
+    weights, gallery = form_of("qsimnet")[0], units(count).astype(np.float16)
+    expected = gallery.astype(np.float64) ** 2 @ weights.astype(np.float64)
+    np.testing.assert_allclose(scoring.own_terms(weights, gallery), expected, rtol=1e-5)
+
+
 def test_scores_are_qsimnets():
     network, queries, gallery = qsimnet(), units(3, 1), units(500, 2).astype(np.float16)
     scorer = Scorer(queries, form_of("qsimnet"))
@@ -206,6 +217,35 @@ def test_of_many_people_the_best_are_found(kind, folders, monkeypatch):
         expected = [match for match in matches if match.rank <= 10 or match.rank == best[match.frame]]
         assert [(m.frame, m.box, m.score) for m in kept] == [(m.frame, m.box, m.score) for m in expected]
         assert len(kept) < len(matches)
+
+
+@pytest.mark.parametrize("kind", FORMS)
+@pytest.mark.parametrize("top_k", [None, 3])
+def test_small_blocks_choose_the_same(kind, top_k, folders, monkeypatch):
+    """Of the later blocks only those count that score more than the lowest of the ranking so far."""
+    queries, form, rankings = units(3, seed=999), form_of(kind), []
+    for size in (65_536, 8):
+        monkeypatch.setattr("qeeps_cli.cache.blocks.BLOCK_DETECTIONS", size)
+        monkeypatch.setattr("qeeps_cli.searching.ranking.LISTED", 4)
+        with Cache(folders[0], warn=pytest.fail) as cache:
+            rankings.append(rank(cache.frames({}), len(COUNTS), queries, form, top_k=top_k))
+    assert rankings[0] == rankings[1]
+
+
+def test_once_the_ranking_is_full_hardly_anybody_is_scored_again(tmp_path, monkeypatch):
+    monkeypatch.setattr("qeeps_cli.cache.blocks.BLOCK_DETECTIONS", 2_000)
+    queries, form, scored = units(1, seed=999), form_of("qsimnet"), []
+    fill(tmp_path / "c", frames([20] * 1_000), 1)
+    logits = Scorer.logits
+    monkeypatch.setattr(Scorer, "logits", lambda *given: scored.append(len(given[2])) or logits(*given))
+    digests = [digest(i) for i in range(1_000)]
+    with Cache(tmp_path / "c", warn=pytest.fail) as cache:
+        ranking = Ranking(Query(Path("q"), None, "q"), digests, SearchOptions(top_k=10))
+        rank_cached(
+            CachedGallery(cache.frames({}), digests, form), Scorer(queries, form), [ranking],
+            np.arange(1_000), np.ones((1, 1_000), bool),
+        )  # fmt: skip
+    assert len(scored) >= 10 and 10 <= sum(scored) < 200  # of 20,000
 
 
 def test_frames_can_be_left_out(folders):

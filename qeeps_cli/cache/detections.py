@@ -117,9 +117,9 @@ def parse_digests(digests: Sequence[str]) -> np.ndarray:
 
 
 def _check_lengths(digests: Sequence[str]) -> None:
-    for digest in digests:
-        if len(digest) != 2 * KEY_BYTES:
-            raise ValueError(f"expected a digest of {2 * KEY_BYTES} hexadecimal digits, got {digest!r}")
+    if set(map(len, digests)) - {2 * KEY_BYTES}:
+        wrong = next(digest for digest in digests if len(digest) != 2 * KEY_BYTES)
+        raise ValueError(f"expected a digest of {2 * KEY_BYTES} hexadecimal digits, got {wrong!r}")
 
 
 def proposals_of(row: Row) -> np.ndarray | None:
