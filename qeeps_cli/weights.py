@@ -1,31 +1,38 @@
 """Checkpoints: one safetensors file with the weights, and in its metadata everything needed to use them.
 
 Nothing is ever unpickled. A file is verified (digest, structure, every tensor's name and shape) before any of it is
-used.
+used. Finding weights and reading what they say of themselves takes no torch.
 """
 
 import hashlib
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 
 from qeeps_cli.errors import OutputError, UsageError, WeightsError
 from qeeps_cli.model.config import ModelConfig
-from qeeps_cli.model.preprocess import PREPROCESSING
-from qeeps_cli.model.qeeps import QEEPS
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from qeeps_cli.model.qeeps import QEEPS
 
 FORMAT = "qeeps.weights/1"
 DEFAULT_NAME = "qeeps-r18"
 ENVIRONMENT = "QEEPS_WEIGHTS"
 CHECKSUMS = "SHA256SUMS"  # as sha256sum writes it; shipped weights stand in one
+SUFFIX = ".safetensors"
 _PACKAGED = Path(__file__).parent / "weights"  # inside an installed wheel
 _CHECKOUT = Path(__file__).parent.parent / "weights"  # in a checkout or an editable install
+SHIPPED = (_PACKAGED, _CHECKOUT)
+_TOLD = 30  # tensors that a message names before it only counts them
+
+Shapes = Mapping[str, tuple[int, ...]]
 
 
 @dataclass(frozen=True)
@@ -53,7 +60,7 @@ def find_weights(given: str | Path | None = None) -> Path:
     source = "--weights" if given else f"${ENVIRONMENT}" if os.environ.get(ENVIRONMENT) else "the default"
     places = [Path(wanted)]
     if os.sep not in str(wanted):
-        places += [folder / f"{wanted}.safetensors" for folder in (_PACKAGED, _CHECKOUT)]
+        places += [folder / f"{wanted}{SUFFIX}" for folder in SHIPPED]
     for place in places:
         if place.is_file():
             return place
@@ -67,65 +74,67 @@ def find_weights(given: str | Path | None = None) -> Path:
 def read_checkpoint(path: Path) -> Checkpoint:
     """Metadata of a checkpoint, with the file's digest, without loading its tensors.
 
-    Raises WeightsError when the file is not safetensors, is cut short, or was not written by qeeps.
+    Raises WeightsError when the file is not safetensors, is cut short, was not written by qeeps, or is listed with
+    another digest.
     """
+    checkpoint = read_metadata(path)
+    listed = listed_digest(path)
+    if listed not in (None, checkpoint.digest):
+        raise WeightsError(f"{path} {wrong_digest(checkpoint.digest, listed)}")
+    return checkpoint
+
+
+def read_metadata(path: Path) -> Checkpoint:
+    """`read_checkpoint` without comparing the digest with the listed one."""
     metadata = _metadata(path)
     if metadata.get("format") != FORMAT:
         raise WeightsError(
             f"{path} holds no qeeps checkpoint: expected the format {FORMAT!r} in its metadata, got "
-            f"{metadata.get('format')!r}. Weights are made by `qeeps train`."
+            f"{metadata.get('format')!r}. Weights are made by `qeeps train`, or from a torch checkpoint by "
+            "`qeeps weights convert`."
         )
     try:
         config = ModelConfig.from_dict(json.loads(metadata["config"]))
         card = json.loads(metadata.get("card", "{}"))
     except (KeyError, ValueError, TypeError, AttributeError, UsageError) as error:
         raise WeightsError(f"{path}: the metadata of this checkpoint cannot be used: {error}") from error
-    digest = file_digest(path)
-    expected = _listed_digest(path)
-    if expected not in (None, digest):
-        raise WeightsError(
-            f"{path} is not the file that {CHECKSUMS} beside it lists: expected sha256 {expected}, got {digest}. "
-            "It was changed or damaged; fetch it again."
-        )
-    return Checkpoint(path, path.stem, digest, config, card)
+    return Checkpoint(path, path.stem, file_digest(path), config, card)
 
 
-def load_model(checkpoint: Checkpoint) -> QEEPS:
+def load_model(checkpoint: Checkpoint) -> "QEEPS":
     """The network in evaluation mode, float32, on the CPU. Raises WeightsError naming each tensor that does not fit."""
+    from qeeps_cli.model.qeeps import QEEPS
+
     model = QEEPS(checkpoint.config)
     load_tensors(model, checkpoint.path)
     return model.eval()
 
 
-def load_tensors(model: torch.nn.Module, path: Path) -> None:
+def load_tensors(model: "nn.Module", path: Path) -> None:
     """Fill every parameter and buffer of model from path, or none: all names and shapes are compared first."""
-    expected = model.state_dict()
-    with _open(path) as file:
-        found = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118, not a dict
-        problems = [f"  missing: {name} {tuple(expected[name].shape)}" for name in sorted(set(expected) - set(found))]
-        problems += [f"  not expected: {name} {found[name]}" for name in sorted(set(found) - set(expected))]
-        problems += [
-            f"  shape of {name}: expected {tuple(expected[name].shape)}, got {found[name]}"
-            for name in sorted(set(expected) & set(found))
-            if tuple(expected[name].shape) != found[name]
-        ]
-        if problems:
-            raise WeightsError(f"{path} does not fit the network:\n" + "\n".join(problems))
+    expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    with open_tensors(path) as file:
+        if problems := misfits(expected, stored_shapes(file)):
+            raise WeightsError(f"{path} does not fit the network:\n{told(problems)}")
         tensors = {name: file.get_tensor(name) for name in expected}
     model.load_state_dict(tensors)
 
 
-def save_checkpoint(path: Path, model: QEEPS, card: dict[str, Any], half: bool = True) -> None:
+def save_checkpoint(path: Path, model: "QEEPS", card: dict[str, Any], half: bool = True) -> None:
     """Write model as a checkpoint, atomically: an existing file stays as it was until the new one is whole.
 
-    half: floating-point weights as float16, BatchNorm statistics as float32. Raises OutputError when it cannot be
-    written.
+    half: floating-point weights as float16, but for those that `keeps_float32` names. Raises OutputError when it cannot
+    be written.
     """
+    from safetensors.torch import save
+
+    from qeeps_cli.model.preprocess import PREPROCESSING
+
     tensors = {}
     for name, tensor in model.state_dict().items():
         tensor = tensor.detach().cpu().contiguous()
-        statistic = name.endswith(("running_mean", "running_var"))
-        tensors[name] = tensor.half() if half and tensor.is_floating_point() and not statistic else tensor
+        becomes_half = half and tensor.is_floating_point() and not keeps_float32(name)
+        tensors[name] = tensor.half() if becomes_half else tensor
     metadata = {
         "format": FORMAT,
         "config": json.dumps(model.config.to_dict(), sort_keys=True),
@@ -149,13 +158,36 @@ def save_checkpoint(path: Path, model: QEEPS, card: dict[str, Any], half: bool =
             temporary.unlink()
 
 
+def keeps_float32(name: str) -> bool:
+    """Whether a tensor keeps float32 in every checkpoint: BatchNorm's running statistics, and QSimNet, whose rounding
+    would move every score by the same amount."""
+    return name.endswith(("running_mean", "running_var")) or name.startswith("qsimnet.")
+
+
+def misfits(expected: Shapes, found: Shapes) -> list[str]:
+    """What keeps tensors from filling a network, a line for each: missing, not expected, of another shape."""
+    lines = [f"missing: {name} {expected[name]}" for name in sorted(set(expected) - set(found))]
+    lines += [f"not expected: {name} {found[name]}" for name in sorted(set(found) - set(expected))]
+    return lines + [
+        f"shape of {name}: expected {expected[name]}, got {found[name]}"
+        for name in sorted(set(expected) & set(found))
+        if expected[name] != found[name]
+    ]
+
+
+def told(problems: list[str]) -> str:
+    """Problems as the lines of a message; of many, the first ones."""
+    more = [f"and {len(problems) - _TOLD} more"] if len(problems) > _TOLD else []
+    return "\n".join(f"  {line}" for line in [*problems[:_TOLD], *more])
+
+
 def file_digest(path: Path) -> str:
     """sha256 of a file, hex."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _listed_digest(path: Path) -> str | None:
+def listed_digest(path: Path) -> str | None:
     """The sha256 that the checksum file beside path lists for it; None where there is no such file or line."""
     try:
         lines = (path.parent / CHECKSUMS).read_text(encoding="utf-8").splitlines()
@@ -165,16 +197,31 @@ def _listed_digest(path: Path) -> str | None:
     return listed.get(path.name) or listed.get(f"*{path.name}")  # the star: sha256sum's binary mode
 
 
-def _metadata(path: Path) -> dict[str, str]:
-    with _open(path) as file:
-        return file.metadata() or {}
+def wrong_digest(digest: str, listed: str) -> str:
+    """What to say of a file whose digest is not the listed one."""
+    return (
+        f"is not the file that {CHECKSUMS} beside it lists: expected sha256 {listed}, got {digest}. "
+        "It was changed or damaged; fetch it again."
+    )
 
 
-def _open(path: Path):
+def open_tensors(path: Path, framework: str = "pt"):
+    """The safetensors file, to be used in a `with`. Raises WeightsError when it is not a whole one."""
     try:
-        return safe_open(path, framework="pt")
+        return safe_open(path, framework=framework)
     except (SafetensorError, OSError) as error:
         raise WeightsError(
             f"{path} is not a whole safetensors file ({error}). Expected weights written by `qeeps train`; "
-            "if it was downloaded or copied, do that again. PyTorch .pt/.pth files are not read (they can run code)."
+            "if it was downloaded or copied, do that again. PyTorch .pt/.pth files are not read (they can run code); "
+            "`qeeps weights convert` makes a safetensors file of one."
         ) from error
+
+
+def stored_shapes(file) -> dict[str, tuple[int, ...]]:
+    """Shapes of the tensors of an open safetensors file, which are not loaded."""
+    return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118, not a dict
+
+
+def _metadata(path: Path) -> dict[str, str]:
+    with open_tensors(path, framework="np") as file:  # needs no torch
+        return file.metadata() or {}

@@ -1,13 +1,16 @@
 """`qeeps info` and `qeeps --version`."""
 
 import json
+import re
 
 import pytest
 import torch
-from command_line import qeeps
+from command_line import ROOT, qeeps
 
 from qeeps_cli.cli.info import info
+from qeeps_cli.cli.version import describe_versions
 from qeeps_cli.errors import ExitCode, UsageError
+from qeeps_cli.weights import DEFAULT_NAME, file_digest
 
 pytest_plugins = ["cli_fixtures"]
 
@@ -53,6 +56,13 @@ def test_a_network_or_weights(weights):
 
 def test_version():
     done = qeeps("--version")
-    assert done.returncode == 0
-    assert done.stdout.startswith(b"qeeps ") and f"torch {torch.__version__}".encode() in done.stdout
-    assert b"qeeps-r18" in done.stdout
+    assert done.returncode == 0 and done.stderr == b""
+    digest = file_digest(ROOT / "weights" / f"{DEFAULT_NAME}.safetensors")
+    torch_version = re.escape(torch.__version__)
+    expected = rf"qeeps \S+, torch {torch_version}, torchvision \S+, weights {DEFAULT_NAME} \({digest[:12]}\)\n"
+    assert re.fullmatch(expected, done.stdout.decode())
+
+
+def test_version_of_weights_that_cannot_be_used(tmp_path, monkeypatch):
+    monkeypatch.setenv("QEEPS_WEIGHTS", str(tmp_path / "gone.safetensors"))
+    assert describe_versions().endswith("weights (none usable: `qeeps weights list` tells why)")

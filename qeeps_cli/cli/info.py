@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from qeeps_cli.cli import options
+from qeeps_cli.cli.messages import visible, visible_name
 from qeeps_cli.errors import ExitCode, UsageError
 from qeeps_cli.model.config import BACKBONES, VARIANTS, ModelConfig
 
@@ -39,20 +40,22 @@ def info(
     named = {key: value for key, value in (("backbone", backbone), ("variant", variant)) if value is not None}
     if named and weights is not None:
         raise UsageError("expected either --weights or --backbone and --variant, got both.")
-    checkpoint = None if named else _read(weights)
-    document = _describe(checkpoint.config if checkpoint else ModelConfig(**named), checkpoint)
-    write_stdout(dump(document) if as_json else _as_text(document).encode("utf-8", "backslashreplace"))
+    checkpoint = None if named else read(weights)
+    document = describe(checkpoint.config if checkpoint else ModelConfig(**named), checkpoint)
+    blocks = [network_lines(document), weights_lines(document)]
+    write_stdout(dump(document) if as_json else as_text(blocks))
     return ExitCode.OK
 
 
-def _read(weights: str | None) -> "Checkpoint":
+def read(weights: str | None) -> "Checkpoint":
+    """The weights of that name or file, or the default ones. Raises WeightsError."""
     from qeeps_cli.weights import find_weights, read_checkpoint
 
     return read_checkpoint(find_weights(weights))
 
 
-def _describe(config: ModelConfig, checkpoint: "Checkpoint | None") -> dict[str, Any]:
-    """As JSON types. The network is built without memory for its parameters."""
+def describe(config: ModelConfig, checkpoint: "Checkpoint | None") -> dict[str, Any]:
+    """All that is shown, as JSON types. The network is built without memory for its parameters."""
     import torch
 
     from qeeps_cli.model.qeeps import QEEPS
@@ -85,19 +88,37 @@ def _describe_weights(checkpoint: "Checkpoint") -> dict[str, Any]:
     return {"path": str(checkpoint.path), **checkpoint.describe(), "card": checkpoint.card}
 
 
-def _as_text(document: dict[str, Any]) -> str:
+def network_lines(document: dict[str, Any]) -> list[str]:
+    """What the network consists of, and its settings."""
     config = document["config"]
-    lines = [f"{config['variant']} on {config['backbone']}", "", "parameters"]
     rows = [("total", document["parameters"])]
     for block in document["blocks"]:
         rows.append((block["name"], block["parameters"]))
         rows += [(f"  {part['name']}", part["parameters"]) for part in block["parts"]]
-    lines += [f"  {name:<20} {count:>12,}  {count / 1e6:6.2f} M" for name, count in rows]
-    lines += ["", "config", *_as_lines(config)]
-    if document["weights"] is not None:
-        about = document["weights"]
-        lines += ["", f"weights {Path(about['path']).name}", *_as_lines({**about, "card": about["card"] or "none"})]
-    return "\n".join(lines) + "\n"
+    return [
+        f"{config['variant']} on {config['backbone']}",
+        "",
+        "parameters",
+        *(f"  {name:<20} {count:>12,}  {count / 1e6:6.2f} M" for name, count in rows),
+        "",
+        "config",
+        *_as_lines(config),
+    ]
+
+
+def weights_lines(document: dict[str, Any]) -> list[str]:
+    """What weights say of themselves, their terms first; nothing without weights."""
+    about = document["weights"]
+    if about is None:
+        return []
+    card = {key: about["card"][key] for key in sorted(about["card"], key=lambda key: (key != "terms", key))}
+    return [f"weights {visible_name(Path(about['path']).name)}", *_as_lines({**about, "card": card or "none"})]
+
+
+def as_text(blocks: list[list[str]]) -> bytes:
+    """Blocks of lines, an empty line between them."""
+    text = "\n\n".join("\n".join(block) for block in blocks if block)
+    return f"{text}\n".encode("utf-8", "backslashreplace")
 
 
 def _as_lines(values: dict[str, Any], indent: int = 2) -> list[str]:
@@ -106,7 +127,16 @@ def _as_lines(values: dict[str, Any], indent: int = 2) -> list[str]:
     for key, value in values.items():
         if isinstance(value, dict):
             lines += [f"{' ' * indent}{key}", *_as_lines(value, indent + 2)]
+        elif isinstance(value, (list, tuple)) and any(isinstance(item, dict) for item in value):
+            lines += [f"{' ' * indent}{key}", *(f"{' ' * (indent + 2)}{visible(_on_one_line(item))}" for item in value)]
         else:
-            shown = ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+            shown = visible(", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value))
             lines.append(f"{' ' * indent}{key:<{max(1, 22 - indent)}} {shown}")
     return lines
+
+
+def _on_one_line(value: Any) -> str:
+    """`kind crops, root cuhk03`: the settings that are not empty."""
+    if not isinstance(value, dict):
+        return str(value)
+    return ", ".join(f"{key} {item}" for key, item in value.items() if item not in ({}, [], None))
