@@ -37,6 +37,14 @@ class QSimNet(nn.Module):
         return self(query, gallery).softmax(dim=1)[:, SAME]
 
     @torch.no_grad()
+    def calibrate(self, slope: float, offset: float) -> None:
+        """Make every logit slope · logit + offset, in FC itself: whoever scores needs to know nothing of it."""
+        self.fc.weight.mul_(slope)
+        self.fc.bias.mul_(slope)
+        self.fc.bias[SAME].add_(offset / 2)
+        self.fc.bias[1 - SAME].sub_(offset / 2)
+
+    @torch.no_grad()
     def closed_form(self) -> "ClosedForm":
         """The same score as an affine form in (f_q − f_g)², valid with BatchNorm's running statistics."""
         scale = self.norm.weight.double() * (self.norm.running_var.double() + self.norm.eps).rsqrt()

@@ -1,0 +1,125 @@
+"""`qeeps calibrate`: weights whose score is a probability, from a labelled set."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from qeeps_cli.cli import benchmark_options, options
+from qeeps_cli.cli.groups import flat
+from qeeps_cli.cli.messages import Messages, visible_name
+from qeeps_cli.errors import ExitCode, UsageError
+
+if TYPE_CHECKING:
+    from qeeps_cli.evaluation.calibration import Reliability
+
+SCHEMA = "qeeps.calibration/1"
+
+Out = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE.safetensors", help="Write calibrated weights. Default: only measure those given."),
+]
+Mode = Annotated[str, typer.Option(metavar="exact|cached", help="As in qeeps benchmark; cached takes far less time.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace --out.")]
+
+
+@flat
+def calibrate(
+    *,
+    labelled: benchmark_options.SetOptions,
+    out: Out = None,
+    overwrite: Overwrite = False,
+    mode: Mode = "cached",
+    network: options.NetworkOptions,
+    weights: options.Weights = None,
+    device: options.Device = "auto",
+    batch: options.Batch = None,
+    cache: options.Cache = None,
+    no_cache: options.NoCache = False,
+    as_json: options.AsJson = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+) -> ExitCode:
+    """Measure how often the best detection of a frame is the person, by score; with --out, make the score say so.
+
+    Rankings stay as they are. What is reported for --out is of queries that the fit did not see (five folds).
+    """
+    messages = Messages(quiet, verbose)
+    if mode not in ("exact", "cached"):
+        raise UsageError(f"--mode expects exact or cached, got {mode!r}.")
+    if out is not None:
+        from qeeps_cli.output.atomic import check_file
+
+        check_file(out, overwrite)
+    frame_set, setup = labelled.read()
+
+    from qeeps_cli.cli.benchmark_run import run
+    from qeeps_cli.cli.loading import load, open_cache
+    from qeeps_cli.cli.stdout import write_stdout
+    from qeeps_cli.evaluation.calibration import collect, fit, held_out, measure
+    from qeeps_cli.evaluation.runner import BenchmarkOptions
+    from qeeps_cli.output.json_writer import dump
+    from qeeps_cli.searching.run import batch_size
+
+    engine, checkpoint = load(weights, device, network.params(), messages)
+    if engine.model.qsimnet is None:
+        raise UsageError(
+            f"the variant {checkpoint.config.variant} has no QSimNet: its score is a cosine, and cannot be calibrated."
+        )
+    everything = 2**31
+    ranking = BenchmarkOptions(mode=mode, keep=everything, batch=batch_size(engine, batch), detection=False)
+    with open_cache([setup.root], cache, messages, use=not no_cache) as kept:
+        result, _ = run(engine, frame_set, ranking, kept, messages)
+    found = collect(result.search.queries)
+    document: dict[str, Any] = {
+        "schema": SCHEMA,
+        "weights": checkpoint.describe(),
+        "dataset": setup.dataset,
+        "set": frame_set.name,
+        "mode": mode,
+        "queries": len(frame_set.queries),
+        "as_given": asdict(measure(found)),
+    }
+    if out is not None:
+        calibration = fit(found)
+        document["calibration"] = asdict(calibration)
+        document["held_out"] = asdict(measure(held_out(found)))
+        _write(out, checkpoint, calibration, document)
+        messages.say(f"calibrated weights: {visible_name(out)}")
+    write_stdout(dump(document) if as_json else _report(measure(found), out and measure(held_out(found))).encode())
+    return ExitCode.OK
+
+
+def _write(out: Path, checkpoint, calibration, document: dict[str, Any]) -> None:
+    from qeeps_cli.weights import load_model, save_checkpoint
+
+    model = load_model(checkpoint)
+    model.qsimnet.calibrate(calibration.slope, calibration.offset)
+    about = {key: document[key] for key in ("set", "mode", "queries", "calibration")}
+    about |= {"pairs": document["as_given"]["pairs"], "of": checkpoint.digest}
+    save_checkpoint(out, model, {**checkpoint.card, "calibrated": about})
+
+
+def _report(given: "Reliability", fitted: "Reliability | None") -> str:
+    parts = [_table("as given", given)]
+    if fitted is not None:
+        parts.append(_table("calibrated, on queries that the fit did not see", fitted))
+    return "\n".join(parts)
+
+
+def _table(name: str, measured: "Reliability") -> str:
+    from qeeps_cli.evaluation.calibration import THRESHOLD
+
+    precision = "-" if measured.precision is None else f"{100 * measured.precision:.1f} %"
+    lines = [
+        f"{name}: {measured.pairs} best detections of a frame, {measured.with_person} frames with the person",
+        f"{'score':>11} {'detections':>11} {'mean score':>11} {'the person':>11}",
+        *(
+            f"{f'{b.low:.1f} to {b.high:.1f}':>11} {b.count:>11} {b.mean:>11.3f} {100 * b.right:>9.1f} %"
+            for b in measured.bins
+        ),
+        f"calibration error {measured.error:.3f}, Brier score {measured.brier:.3f}",
+        f"from {THRESHOLD} on: precision {precision}, recall {100 * measured.recall:.1f} %",
+    ]
+    return "\n".join(lines) + "\n"

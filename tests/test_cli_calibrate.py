@@ -1,0 +1,124 @@
+"""`qeeps calibrate` on a small set, with a small random network."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from command_line import environment, qeeps
+from networks import small_network
+from PIL import Image
+from training_sets import HEIGHT, WIDTH, Standing, dress, ground
+
+from qeeps_cli.cli.calibrate import calibrate
+from qeeps_cli.errors import DataError, ExitCode, OutputError, UsageError
+from qeeps_cli.model.config import InferenceParams
+from qeeps_cli.searching.engine import Engine, QueryPerson
+from qeeps_cli.weights import load_model, read_checkpoint, save_checkpoint
+
+FEW = {"no_cache": True, "min_objectness": 0.0, "proposals": 300}
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """A random network."""
+    path = tmp_path_factory.mktemp("weights") / "small.safetensors"
+    save_checkpoint(path, small_network(shorter_side=128, longest_side=192), {"data": "none"})
+    return path
+
+
+@pytest.fixture(scope="module")
+def people(tmp_path_factory, small):
+    """Three people in 15 frames, labelled where the random network scores highest for them: where it does so with some
+    confidence, it is right."""
+    root = tmp_path_factory.mktemp("set") / "people"
+    (root / "frames").mkdir(parents=True)
+    engine = Engine(load_model(read_checkpoint(small)), torch.device("cpu"), InferenceParams(min_objectness=0.0))
+    pictures, found = [], []
+    for number in range(15):
+        rgb = ground(HEIGHT, WIDTH)
+        for place in range(3):
+            dress(rgb, Standing(1 + (number + place) % 3, 10 + 46 * place + number, 20))
+        Image.fromarray(rgb).save(root / "frames" / f"{number}.png")
+        pictures.append(rgb)
+        found += engine.detect([rgb])
+    names = [f"{number}.png" for number in range(15)]
+    images = [{"id": i, "file_name": name, "width": WIDTH, "height": HEIGHT} for i, name in enumerate(names)]
+    labels, queries = [], []
+    for person in range(3):
+        box = found[person].boxes[0]
+        labels.append({"image_id": person, "bbox": _xywh(box), "person_id": person, "category_id": 1})
+        queries.append({"image": names[person], "bbox": _xywh(box), "person_id": person})
+        query = engine.embed_query(QueryPerson(pictures[person], tuple(box.tolist())))
+        scores = [engine.score(query, detections.embeddings) for detections in found[3:]]
+        for number in np.argsort([-own.max() for own in scores])[:5].tolist():
+            best = found[3 + number].boxes[scores[number].argmax()]
+            labels.append({"image_id": 3 + number, "bbox": _xywh(best), "person_id": person, "category_id": 1})
+    labels = [label | {"id": number} for number, label in enumerate(labels)]
+    document = {"images": images, "annotations": labels, "categories": [{"id": 1, "name": "person"}]}
+    (root / "annotations.json").write_text(json.dumps(document))
+    (root / "queries.json").write_text(json.dumps(queries))
+    return root
+
+
+def _xywh(box):
+    x1, y1, x2, y2 = box.tolist()
+    return [x1, y1, x2 - x1, y2 - y1]
+
+
+@pytest.fixture
+def run(small, people, capsysbinary):
+    def run(**given):
+        options = {"dataset": "coco", "root": people, "weights": str(small)}
+        assert calibrate(**(FEW | options | given), as_json=True) == ExitCode.OK
+        return json.loads(capsysbinary.readouterr().out)
+
+    return run
+
+
+def test_measures_without_writing(run, small, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    document = run()
+    measured = document["as_given"]
+    assert document["schema"] == "qeeps.calibration/1" and "calibration" not in document
+    assert sum(b["count"] for b in measured["bins"]) == measured["pairs"] <= 3 * 14
+    assert not list(tmp_path.iterdir())
+
+
+def test_calibrated_weights_rank_as_before_and_say_where_they_come_from(run, small, tmp_path):
+    out = tmp_path / "calibrated.safetensors"
+    document = run(out=out)
+    before, after = read_checkpoint(small), read_checkpoint(out)
+    about = after.card["calibrated"]
+    assert about["of"] == before.digest and about["calibration"] == document["calibration"]
+    assert after.config == before.config
+    slope, offset = document["calibration"]["slope"], document["calibration"]["offset"]
+    old, new = (load_model(checkpoint).qsimnet.closed_form() for checkpoint in (before, after))
+    assert new.bias == pytest.approx(slope * old.bias + offset, rel=1e-4, abs=1e-4)
+    again = run(weights=str(out))
+    assert again["as_given"]["with_person"] == document["as_given"]["with_person"]
+    assert again["as_given"]["brier"] < document["as_given"]["brier"]
+    with pytest.raises(OutputError, match="--overwrite"):
+        run(out=out)
+
+
+def test_text_for_people(small, people):
+    given = ("--dataset", "coco", "--root", str(people), "--weights", str(small), "--min-objectness", "0", "--no-cache")
+    done = qeeps("calibrate", *given, env=environment())
+    assert done.returncode == 0, done.stderr
+    text = done.stdout.decode()
+    assert "as given: " in text and "from 0.5 on: precision" in text and "calibration error" in text
+
+
+def test_a_cosine_is_refused(tmp_path):
+    path = tmp_path / "oim.safetensors"
+    save_checkpoint(path, small_network("oim", shorter_side=128, longest_side=192), {})
+    with pytest.raises(UsageError, match="has no QSimNet"):
+        calibrate(weights=str(path), **FEW)
+    with pytest.raises(UsageError, match="--mode expects exact or cached"):
+        calibrate(weights=str(path), mode="cascade", **FEW)
+
+
+def test_nobody_found_is_said(run):
+    with pytest.raises(DataError, match="some show the person and some do not"):
+        run(min_person_score=1.0)
