@@ -13,9 +13,12 @@ have x,y,w,h. Importing this package loads no torch; the first search does.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable, Sequence
 from os import PathLike
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
+
+from qeeps_cli.keywords import DEFAULTS, SearchKeywords, takes_search_keywords
 
 if TYPE_CHECKING:
     from qeeps_cli.errors import QeepsError
@@ -52,46 +55,34 @@ _HOMES = {
 }
 
 
-def load_model(weights: str | PathLike[str] | None = None, device: str = "auto") -> Engine:
+def load_model(weights: str | PathLike[str] | None = None, device: str | None = None) -> Engine:
     """The network, ready to search; load it once for several searches.
 
     weights: a .safetensors file or the name of shipped weights; None: $QEEPS_WEIGHTS, else the default. device: "auto",
-    "cpu", "cuda" or "cuda:N". Raises WeightsError, DeviceError, UsageError.
+    "cpu", "cuda" or "cuda:N"; None: $QEEPS_DEVICE, else "auto". Raises WeightsError, DeviceError, UsageError.
     """
     from qeeps_cli.searching.run import load_engine
 
-    return load_engine(weights, device)[0]
+    return load_engine(weights, _device(device))[0]
 
 
+@takes_search_keywords
 def search(
     query: str | PathLike[str],
-    gallery: str | PathLike[str] | Sequence[str | PathLike[str]],
+    gallery: str | PathLike[str] | Iterable[str | PathLike[str]],
     box: Sequence[float] | None = None,
     person: int | None = None,
-    *,
-    model: Engine | None = None,
-    device: str = "auto",
-    weights: str | PathLike[str] | None = None,
-    params: InferenceParams | None = None,
-    mode: str = "auto",
-    shortlist: int | str | None = None,
-    cache: str | PathLike[str] | bool | None = None,
-    refresh: bool = False,
-    top_k: int | None = None,
-    min_score: float | None = None,
-    exclude_query: bool = False,
-    recursive: bool = True,
-    max_pixels: int | None = None,
-    batch: int | None = None,
+    **keywords: Unpack[SearchKeywords],
 ) -> SearchResult:
     """Find a person in every image of a gallery: what `qeeps search` does, as a function that gives the result.
 
     query: the picture of the person. box: where in it, (x1, y1, x2, y2) pixels; or person: the number that
-    `qeeps detect` gives; neither: the whole picture is the person's crop. gallery: a folder or an image, or several.
-    model: from `load_model`; else weights and device say what to load. mode: "exact", "cached", "cascade" or "auto".
-    shortlist: frames that the cascade compares exactly, a number or "5%". cache: the folder for what is computed; None:
-    $QEEPS_CACHE, else one beside the gallery; False: nothing is kept. refresh: compute again what it holds. The rest
-    are the options of `qeeps search`.
+    `qeeps detect` gives; neither: the whole picture is the person's crop. gallery: a folder, an image or a pattern such
+    as "cam*/**/*.jpg", or several. model: from `load_model`; else weights and device say what to load. mode: "exact",
+    "cached", "cascade" or "auto". shortlist: frames that the cascade compares exactly, a number or "5%". cache: the
+    folder for what is computed; None: $QEEPS_CACHE, else one beside the gallery; False: nothing is kept. refresh:
+    compute again what it holds. every, limit: search only each N-th frame, and only so many. The rest are the options
+    of `qeeps search`.
 
     Raises QeepsError's kinds: UsageError, ImageError (the query), NothingToSearchError, WeightsError, DeviceError,
     CacheError. Gallery images that cannot be decoded are in the result's `skipped`.
@@ -100,60 +91,34 @@ def search(
         from qeeps_cli.errors import UsageError
 
         raise UsageError("expected either a box or a person's number, got both.")
-    return search_many(
-        [(query, box if person is None else person)],
-        gallery,
-        model=model,
-        device=device,
-        weights=weights,
-        params=params,
-        mode=mode,
-        shortlist=shortlist,
-        cache=cache,
-        refresh=refresh,
-        top_k=top_k,
-        min_score=min_score,
-        exclude_query=exclude_query,
-        recursive=recursive,
-        max_pixels=max_pixels,
-        batch=batch,
-    )[0]
+    return search_many([(query, box if person is None else person)], gallery, **keywords)[0]
 
 
+@takes_search_keywords
 def search_many(
     queries: Sequence[tuple[str | PathLike[str], Sequence[float] | int | None]],
-    gallery: str | PathLike[str] | Sequence[str | PathLike[str]],
-    *,
-    model: Engine | None = None,
-    device: str = "auto",
-    weights: str | PathLike[str] | None = None,
-    params: InferenceParams | None = None,
-    mode: str = "auto",
-    shortlist: int | str | None = None,
-    cache: str | PathLike[str] | bool | None = None,
-    refresh: bool = False,
-    top_k: int | None = None,
-    min_score: float | None = None,
-    exclude_query: bool = False,
-    recursive: bool = True,
-    max_pixels: int | None = None,
-    batch: int | None = None,
+    gallery: str | PathLike[str] | Iterable[str | PathLike[str]],
+    **keywords: Unpack[SearchKeywords],
 ) -> list[SearchResult]:
     """Find several people in one gallery, a result for each; every frame is decoded once for all of them.
 
     queries: a picture each, with a box, a person's number or None as in `search`. The rest as in `search`.
     """
     from qeeps_cli.images import MAX_PIXELS
-    from qeeps_cli.searching.request import SearchOptions, list_galleries, read_query
+    from qeeps_cli.searching.galleries import list_galleries
+    from qeeps_cli.searching.request import SearchOptions, read_query
     from qeeps_cli.searching.run import load_engine, open_cache, run_search
 
-    limit = MAX_PIXELS if max_pixels is None else max_pixels
-    options = SearchOptions(top_k, min_score, exclude_query, limit, batch, mode, shortlist)
-    pictures = [read_query(image, None if isinstance(where, int) else where, limit) for image, where in queries]
-    roots = [gallery] if isinstance(gallery, (str, PathLike)) else gallery
-    frames = list_galleries(roots, recursive)
+    given = DEFAULTS | keywords
+    pixels = MAX_PIXELS if given["max_pixels"] is None else given["max_pixels"]
+    own = {name: given[name] for name in ("top_k", "min_score", "exclude_query", "batch", "mode", "shortlist")}
+    options = SearchOptions(max_pixels=pixels, **own)
+    pictures = [read_query(image, None if isinstance(where, int) else where, pixels) for image, where in queries]
+    roots = [gallery] if isinstance(gallery, (str, PathLike)) else list(gallery)
+    found = list_galleries(roots, given["recursive"], every=given["every"], limit=given["limit"])
+    model, params = given["model"], given["params"]
     if model is None:
-        model = load_engine(weights, device, params)[0]
+        model = load_engine(given["weights"], _device(given["device"]), params)[0]
     elif params is not None:
         model = model.with_params(params)
     for i, (_, where) in enumerate(queries):
@@ -161,8 +126,12 @@ def search_many(
             from qeeps_cli.searching.people import choose_person
 
             pictures[i] = choose_person(model, pictures[i], where)
-    with open_cache(frames.roots, cache) as used:
-        return list(run_search(model, pictures, frames, options, cache=used, refresh=refresh))
+    with open_cache([found.home], given["cache"]) as used:
+        return list(run_search(model, pictures, found, options, cache=used, refresh=given["refresh"]))
+
+
+def _device(given: str | None) -> str:
+    return given or os.environ.get("QEEPS_DEVICE") or "auto"
 
 
 def __getattr__(name: str) -> Any:

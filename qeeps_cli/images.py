@@ -36,6 +36,9 @@ _TURN_UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 
+_TURNED_ASIDE = (5, 6, 7, 8)  # width and height change places
+_ANY_PIXELS = 2**40
+
 _TIFF_BITS_PER_SAMPLE = 258
 
 # Pillow's limit on pixels belongs to the process; it is changed only while one header is read.
@@ -107,6 +110,23 @@ def decode_image(file: ImageFile, max_pixels: int = MAX_PIXELS) -> Decoded:
     return Decoded(rgb, file.digest, note)
 
 
+def read_size(path: Path | str) -> tuple[int, int]:
+    """(height, width) of the upright picture; of most formats its pixels are not decoded.
+
+    A picture of any number of pixels passes: this is for those that were decoded once already. Raises ImageError where
+    there is no size to read.
+    """
+    file = read_file(path, _ANY_PIXELS)
+    try:
+        with _open(file.data, _ANY_PIXELS) as image:
+            if image.format == "TIFF":  # Pillow itself turns these, as soon as the size is known or later
+                image.load()
+            (width, height), (orientation, _) = image.size, _orientation(image)
+    except Exception as error:
+        raise ImageError(path, f"has no size that can be read ({_one_line(error)})") from None
+    return (width, height) if orientation in _TURNED_ASIDE else (height, width)
+
+
 def resize(rgb: np.ndarray, height: int, width: int) -> np.ndarray:
     """(H, W, 3) uint8 to (height, width, 3) uint8, bilinear and antialiased.
 
@@ -146,14 +166,20 @@ def _decode(data: bytes, max_pixels: int) -> tuple[np.ndarray, str | None]:
             notes.append("animated or multi-page: only the first frame is used")
         image.load()
         rgb = _to_rgb(image)
-        try:
-            orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
-        except Exception:  # broken metadata does not make the pixels wrong
-            orientation = 1
+        orientation, is_broken = _orientation(image)
+        if is_broken:
             notes.append("its EXIF data is broken: used as it is stored, not turned")
     if orientation in _TURN_UPRIGHT:
         rgb = rgb.transpose(_TURN_UPRIGHT[orientation])
     return np.array(rgb), "; ".join(notes) or None
+
+
+def _orientation(image: Image.Image) -> tuple[int, bool]:
+    """EXIF orientation, and whether that could not be read."""
+    try:
+        return image.getexif().get(ExifTags.Base.Orientation, 1), False
+    except Exception:  # broken metadata does not make the pixels wrong
+        return 1, True
 
 
 def _open(data: bytes, max_pixels: int) -> Image.Image:

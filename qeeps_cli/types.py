@@ -71,7 +71,8 @@ class Detections:
 
 @dataclass(frozen=True)
 class Match:
-    """One ranked answer. rank counts from 1; box is xyxy pixels of the upright frame."""
+    """One ranked answer. rank counts from 1, and is 0 where no ranking exists yet; box is xyxy pixels of the upright
+    frame."""
 
     rank: int
     frame: GalleryFrame
@@ -93,7 +94,8 @@ class SearchResult:
     """What a search found.
 
     matches: of all frames, in descending score (ties: the order of the gallery, then box). notes: unusual but harmless
-    facts, for the summary. parameters: everything that changes the result, as JSON types.
+    facts, for the summary. parameters: everything that changes the result, as JSON types. best_score: of anybody in the
+    frames, also of somebody whom `min_score` dropped; None where nobody was found.
     """
 
     query: Query
@@ -102,6 +104,7 @@ class SearchResult:
     frames_searched: int
     parameters: dict
     notes: list[str] = field(default_factory=list)
+    best_score: float | None = None
 
     def best_of_frames(self) -> list[Match]:
         """Each frame's best match, by rank: a person is in a frame once, so the others there are somebody else."""

@@ -1,5 +1,6 @@
 """The Python API."""
 
+import inspect
 import math
 import shutil
 from pathlib import Path
@@ -10,8 +11,9 @@ from PIL import Image
 
 import qeeps_cli
 from qeeps_cli.errors import ImageError, NothingToSearchError, UsageError, WeightsError
+from qeeps_cli.keywords import SearchKeywords
 from qeeps_cli.model.config import InferenceParams
-from qeeps_cli.searching.request import list_galleries
+from qeeps_cli.searching.galleries import list_galleries
 
 pytest_plugins = ["cli_fixtures"]
 
@@ -41,6 +43,39 @@ def test_a_search_as_in_the_readme(model, frames):
     assert result.parameters["proposals"] == 20
     again = qeeps_cli.search(str(frames / FRAMES[0]), [str(frames)], BOX, model=model, params=FEW, top_k=5)
     assert again.matches == result.matches
+
+
+def test_signatures_are_spelled_out():
+    """For help() and editors, although the keywords are defined once."""
+    one, many = (inspect.signature(function).parameters for function in (qeeps_cli.search, qeeps_cli.search_many))
+    assert list(one)[:4] == ["query", "gallery", "box", "person"] and list(many)[:2] == ["queries", "gallery"]
+    keywords = list(one)[4:]
+    assert keywords == list(many)[2:] == list(SearchKeywords.__annotations__)
+    assert all(one[name].kind is inspect.Parameter.KEYWORD_ONLY and one[name] == many[name] for name in keywords)
+    assert one["mode"].default == "auto" and one["top_k"].default is None and one["recursive"].default is True
+    assert one["params"].annotation == "InferenceParams | None" and one["query"].annotation == "str | PathLike[str]"
+
+
+def test_keywords_that_do_not_exist(frames):
+    with pytest.raises(TypeError, match="boxes"):
+        qeeps_cli.search(frames / FRAMES[0], frames, boxes=[])
+    with pytest.raises(TypeError, match="gallery"):
+        qeeps_cli.search_many([])
+
+
+def test_a_gallery_of_patterns_and_of_paths(model, frames):
+    given = {"model": model, "params": FEW, "cache": False}
+    found = qeeps_cli.search(frames / FRAMES[0], f"{frames}/**/*.jpg", BOX, every=2, limit=2, **given)
+    assert found.frames_searched == 2 and found.parameters["every"] == found.parameters["limit"] == 2
+    paths = (path for path in [frames / FRAMES[1], frames / FRAMES[0]])
+    assert qeeps_cli.search(frames / FRAMES[0], paths, BOX, **given).frames_searched == 2
+
+
+def test_the_device_may_come_from_the_environment(weights, monkeypatch):
+    monkeypatch.setenv("QEEPS_DEVICE", "tpu")
+    with pytest.raises(UsageError, match="got 'tpu'"):
+        qeeps_cli.load_model(weights)
+    assert qeeps_cli.load_model(weights, device="cpu").device.type == "cpu"
 
 
 def test_the_query_decides(model, frames):

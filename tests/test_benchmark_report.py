@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from qeeps_cli.cli.benchmark_report import report
-from qeeps_cli.cli.progress import TimeLeft, format_time
+from qeeps_cli.cli.progress import Rate, format_rate, format_time
 from qeeps_cli.datasets.frames import FrameSet
 from qeeps_cli.evaluation.document import Setup, benchmark_document, ranking_lines
 from qeeps_cli.evaluation.metrics import QueryScore, RankedDetection, SearchScore
@@ -160,10 +160,23 @@ def test_times(seconds, text):
     assert format_time(seconds) == text
 
 
-def test_the_time_left_is_that_of_the_present_rate():
-    left = TimeLeft()
-    assert left.after(0, 10_000, now=0.0) is None
-    assert left.after(5000, 10_000, now=1.0) == pytest.approx(1.0)  # from the cache
+def test_the_rate_is_the_present_one():
+    rate = Rate()
+    assert rate.after(0, now=0.0) is None
+    assert rate.after(5000, now=1.0) == pytest.approx(5000)  # from the cache
     for now in np.arange(2.0, 400.0):
-        rest = left.after(5000 + int(now), 10_000, now)  # a pair a second from here on
-    assert rest == pytest.approx(4600, rel=0.02)
+        present = rate.after(5000 + int(now), now)  # a pair a second from here on
+    assert present == pytest.approx(1, rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("rate", "rest", "text"),
+    [
+        (None, 10, ""),
+        (0.25, 50, ", 0.25 frames/s, about 3 min 20 s left"),
+        (4.2, 21, ", 4.2 frames/s, about 5 s left"),
+        (1234.5, 0, ", 1234 frames/s, about 0 s left"),
+    ],
+)
+def test_what_a_rate_means(rate, rest, text):
+    assert format_rate(rate, rest, "frames compared") == text

@@ -76,7 +76,7 @@ def test_frames_are_kept_too(prw, weights, tmp_path, capsysbinary, given):
     documents = []
     for kept in ({"cache": tmp_path / "kept.qeeps"}, {"cache": tmp_path / "kept.qeeps"}, {"no_cache": True}):
         settings = {"queries": 3, "proposals": 10, "weights": str(weights), "as_json": True} | given | kept
-        benchmark("prw", prw, **settings)
+        benchmark(dataset="prw", root=prw, **settings)
         documents.append(capsysbinary.readouterr().out)
     frames = json.loads(documents[0])["counts"]["frames"]
     first, second, without = (json.loads(document)["run"] for document in documents)
@@ -87,9 +87,9 @@ def test_frames_are_kept_too(prw, weights, tmp_path, capsysbinary, given):
 
 def test_a_longer_run_takes_what_a_shorter_one_has_done(prw, weights, tmp_path, capsysbinary):
     given = {"weights": str(weights), "proposals": 10, "as_json": True, "cache": tmp_path / "kept.qeeps"}
-    benchmark("prw", prw, queries=1, frames=5, **given)
+    benchmark(dataset="prw", root=prw, queries=1, frames=5, **given)
     capsysbinary.readouterr()
-    benchmark("prw", prw, queries=2, frames=8, **given)
+    benchmark(dataset="prw", root=prw, queries=2, frames=8, **given)
     run = json.loads(capsysbinary.readouterr().out)["run"]
     assert run["pairs_cached"] >= 2 and run["pairs_cached"] + run["pairs_computed"] == 16
 
@@ -97,11 +97,11 @@ def test_a_longer_run_takes_what_a_shorter_one_has_done(prw, weights, tmp_path, 
 def test_other_weights_or_parameters_take_nothing(prw, weights, tmp_path, capsysbinary):
     given = {"weights": str(weights), "queries": 1, "frames": 3, "as_json": True, "cache": tmp_path / "kept.qeeps"}
     for settings in ({"proposals": 10}, {"proposals": 11}, {"proposals": 10, "nms": 0.5}):
-        benchmark("prw", prw, **given, **settings)
+        benchmark(dataset="prw", root=prw, **given, **settings)
         assert json.loads(capsysbinary.readouterr().out)["run"]["pairs_cached"] == 0
 
 
 def test_the_default_cache_lies_beside_the_set(weights, tmp_path, capsysbinary):
     root = write_prw(tmp_path / "PRW-v16.04.20", frames=3, identities=2)
-    benchmark("prw", root, weights=str(weights), proposals=5, queries=1)
+    benchmark(dataset="prw", root=root, weights=str(weights), proposals=5, queries=1)
     assert list((tmp_path / "PRW-v16.04.20.qeeps").glob("pairs-*.h5"))

@@ -43,7 +43,8 @@ def run(weights, capsysbinary):
     """The document of a benchmark."""
 
     def run(*set_, **given):
-        assert benchmark(*set_, weights=str(weights), as_json=True, **(FEW | given)) == ExitCode.OK
+        named = dict(zip(("dataset", "root"), set_, strict=False))
+        assert benchmark(**named, weights=str(weights), as_json=True, **(FEW | given)) == ExitCode.OK
         return json.loads(capsysbinary.readouterr().out)
 
     return run
@@ -54,7 +55,8 @@ def text(weights, capsysbinary):
     """The text of a benchmark."""
 
     def text(*set_, **given):
-        assert benchmark(*set_, weights=str(weights), **(FEW | given)) == ExitCode.OK
+        named = dict(zip(("dataset", "root"), set_, strict=False))
+        assert benchmark(**named, weights=str(weights), **(FEW | given)) == ExitCode.OK
         return capsysbinary.readouterr().out.decode()
 
     return text
@@ -122,14 +124,14 @@ def test_weights_of_the_baseline(prw, tmp_path, capsysbinary):
     path = tmp_path / "oim.safetensors"
     save_checkpoint(path, small_network("oim", shorter_side=128, longest_side=192), {"data": "none"})
     given = FEW | {"weights": str(path), "variant": "oim", "queries": 1}
-    benchmark("prw", prw, **given)
+    benchmark(dataset="prw", root=prw, **given)
     shown = capsysbinary.readouterr().out.decode()
     assert "method oim: cosine, person score 0.5 or more\n" in shown  # nothing said of a network that is another's
-    benchmark("prw", prw, **given, mode="exact", as_json=True)  # the same network, pair by pair
+    benchmark(dataset="prw", root=prw, **given, mode="exact", as_json=True)  # the same network, pair by pair
     document = json.loads(capsysbinary.readouterr().out)
     assert (document["method"], document["mode"], document["counts"]["pairs_exact"]) == ("qeeps", "exact", 7)
     with pytest.raises(UsageError, match="the variant oim has no QSimNet.*--method oim"):
-        benchmark("prw", prw, **given, mode="cached")
+        benchmark(dataset="prw", root=prw, **given, mode="cached")
 
 
 def test_detection_beside_the_exact_mode(run, prw):
@@ -272,7 +274,7 @@ def test_a_query_outside_its_picture_is_told(weights, tmp_path):
     lines = (root / "query_info.txt").read_text().splitlines()
     (root / "query_info.txt").write_text("\n".join([*lines, "1 500 500 20 40 c1s1_000000"]))
     with pytest.raises(DataError, match="query 1 c1s1_000000 of prw, .*lies outside"):
-        benchmark("prw", root, weights=str(weights), **FEW, mode="cached")
+        benchmark(dataset="prw", root=root, weights=str(weights), **FEW, mode="cached")
 
 
 def test_an_installation_without_examples_says_what_is_missing(tmp_path):

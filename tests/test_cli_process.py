@@ -1,9 +1,13 @@
 """Exit codes, signals and streams, on a command line of our own that needs no network."""
 
 import json
+import os
+import pty
+import re
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 
 import pytest
 from command_line import environment
@@ -35,19 +39,34 @@ def wait():
     print("ready", flush=True)
     time.sleep(60)
 
+def linger():
+    print("ready", flush=True)
+    try:
+        time.sleep(60)
+    finally:
+        print("ending", flush=True)
+        time.sleep(60)
+
 def write(lines: int = 10_000):
-    write_stdout(b"line\\n" * lines)
+    write_stdout(*[b"line\\n"] * lines)
     return errors.ExitCode.SKIPPED
 
-def tell(quiet: options.Quiet = False, verbose: options.Verbose = False):
-    messages = Messages(quiet, verbose)
-    with show_progress(messages) as show:
-        show(1, 2, "frames")
+def tell(
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+    progress: options.Progress = True,
+    still: bool = False,
+):
+    messages = Messages(quiet, verbose, progress)
+    with show_progress(messages, still) as show:
+        for done in range(1, 4):
+            show(done, 3, "frames compared")
+            time.sleep(0.2)
     messages.say("[red]a\\x1b[31m\\udce9" + "long " * 40)
     messages.note("a\\nb")
     messages.detail("detail")
 
-for function in (fail, crash, wait, write, tell):
+for function in (fail, crash, wait, linger, write, tell):
     app.command()(command(function))
 run(app)
 """
@@ -102,6 +121,17 @@ def test_signals(program, sent, code):
     assert stderr.count(b"\n") == 1 and b"Traceback" not in stderr
 
 
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_a_second_signal_ends_it_at_once(program, sent):
+    """Row 43: although it is busy with ending."""
+    process = subprocess.Popen([*program, "linger"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment())
+    for line in (b"ready\n", b"ending\n"):
+        assert process.stdout.readline() == line
+        process.send_signal(sent)
+    _, stderr = process.communicate(timeout=30)
+    assert process.returncode == -sent and stderr == b""
+
+
 def test_an_exit_code_and_all_of_stdout_arrive(run):
     done = run("write")
     assert done.returncode == ExitCode.SKIPPED and done.stdout == b"line\n" * 10_000
@@ -124,9 +154,11 @@ def test_a_reader_of_stderr_that_leaves(program):
     assert done.returncode == ExitCode.SIGPIPE
 
 
-def test_a_full_device(run):
+@pytest.mark.parametrize("lines", ["1", "10000"])
+def test_a_full_device(run, lines):
     with open("/dev/full", "wb") as full:
-        done = run("write", stdout=full)
+        done = run("write", "--lines", lines, stdout=full)
+    assert done.stderr.count(b"\n") == 1
     assert done.returncode == ExitCode.OUTPUT and b"No space left" in done.stderr
 
 
@@ -138,6 +170,45 @@ def test_closed_streams(program):
     assert shell("<&-").returncode == shell("2>&-").returncode == ExitCode.SKIPPED
     assert shell(">&-").returncode == ExitCode.OUTPUT
     assert shell(">&- 2>&-").returncode == ExitCode.OUTPUT
+
+
+def on_a_terminal(command: list[str], **changes: str) -> bytes:
+    """What the command writes to a pseudo-terminal as its stderr."""
+    screen, terminal = pty.openpty()
+    environ = {"TERM": "xterm-256color", "COLUMNS": "300"} | changes
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=terminal, env=environment(**environ))
+    os.close(terminal)
+    seen = b""
+    with suppress(OSError):  # the end: nobody has the terminal open any more
+        while data := os.read(screen, 65536):
+            seen += data
+    os.close(screen)
+    assert process.wait(30) == 0
+    return seen
+
+
+@pytest.mark.parametrize(
+    ("arguments", "changes", "moves", "coloured"),
+    [
+        ((), {}, True, True),
+        ((), {"NO_COLOR": "1"}, True, False),
+        (("--no-progress",), {}, False, True),
+        (("--still",), {}, False, True),
+        (("-q",), {}, False, False),
+        ((), {"TERM": "dumb"}, False, False),
+    ],
+)
+def test_what_moves_on_a_terminal(program, arguments, changes, moves, coloured):
+    seen = on_a_terminal([*program, "tell", *arguments], **changes)
+    assert (b"\x1b[?25l" in seen) == moves, "the cursor is hidden while a bar moves"
+    assert bool(re.search(rb"\x1b\[(?:\d+;)*(?:3[0-8]|9[0-7])[;m]", seen)) == coloured
+    assert (b"frames compared" in seen) == moves, "no lines either: it did not take long"
+
+
+def test_nothing_moves_off_a_terminal_whatever_the_environment_says(run):
+    """Colours are another matter: who forces them gets them."""
+    done = run("tell", env=environment(FORCE_COLOR="1", TERM="xterm-256color"))
+    assert b"\x1b[?25l" not in done.stderr and b"frames compared" not in done.stderr
 
 
 @pytest.mark.parametrize("changes", [{}, {"LC_ALL": "C"}, {"TERM": "dumb", "COLUMNS": "40"}])

@@ -201,8 +201,6 @@ def test_mistakes_in_how_to_search(frames, arguments, told):
     assert done.returncode == ExitCode.USAGE and told in done.stderr.decode() and done.stdout == b""
 
 
-
-
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [

@@ -23,11 +23,13 @@ FLOORS = {
     "cache": 3,
     "datasets": 3,
     "weights": 3,
+    "checkpoints": 4,
     "searching": 4,
     "evaluation": 5,
     "output": 5,
     "training": 6,
     "cli": 7,
+    "keywords": 7,  # of the Python API; knows the types of all floors
     "__init__": 8,  # the Python API: the package's own names, gathered from all floors
     "__main__": 8,  # python -m qeeps_cli
 }
@@ -51,8 +53,13 @@ LIBRARIES = {
 MODEL_LIBRARIES = {"torch", "torchvision", "numpy"}
 
 # Units whose modules can be imported without torch; the commands load it when they run.
-TORCH_FREE = {"errors", "types", "boxes", "images", "gallery", "datasets", "output", "cli", "__init__"}
-TORCH_FREE_MODULES = {"qeeps_cli.evaluation.metrics", "qeeps_cli.evaluation.detection"}
+TORCH_FREE = {"errors", "types", "boxes", "images", "gallery", "datasets", "output", "cli", "keywords", "__init__"}
+TORCH_FREE_MODULES = {
+    "qeeps_cli.weights",
+    "qeeps_cli.checkpoints.catalogue",
+    "qeeps_cli.evaluation.metrics",
+    "qeeps_cli.evaluation.detection",
+}
 
 
 class Import(NamedTuple):

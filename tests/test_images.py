@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageFile, TiffImagePlugin
 
 from qeeps_cli.errors import ExitCode, ImageError
-from qeeps_cli.images import MAX_PIXELS, read_image, resize
+from qeeps_cli.images import MAX_PIXELS, read_image, read_size, resize
 
 RED, GREEN, BLUE, WHITE, BLACK = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255), (0, 0, 0)
 ORIENTATION = 0x0112
@@ -530,3 +530,22 @@ def test_resize_stays_close_to_the_plain_filter(factor):
 
 def test_default_limit_admits_a_108_megapixel_phone():
     assert 12_000 * 9_000 <= MAX_PIXELS
+
+
+# The size alone
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "TIFF", "WEBP", "BMP", "GIF", "PPM"])
+@pytest.mark.parametrize("orientation", [1, 3, 6])
+def test_the_size_is_that_of_the_decoded_picture(write, format, orientation):
+    exif = Image.Exif()
+    exif[ORIENTATION] = orientation
+    options = {"exif": exif} if format in ("JPEG", "PNG", "TIFF", "WEBP") else {}
+    path = write(encoded(photograph(), format, **options))
+    assert read_size(path) == read_image(path).size
+
+
+@pytest.mark.parametrize("data", [b"", b"text", encoded(photograph())[:20]])
+def test_what_has_no_size(write, data):
+    with pytest.raises(ImageError):
+        read_size(write(data))

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from qeeps_cli.errors import OutputError
-from qeeps_cli.output.atomic import atomic_file, write_file, write_stream
+from qeeps_cli.output.atomic import atomic_file, check_file, write_file, write_stream
 
 ROOT = Path(__file__).parents[1]
 
@@ -107,6 +107,36 @@ def test_a_pipe_is_written_to_and_stays_a_pipe(tmp_path):
         os.close(reader)
     assert stat.S_ISFIFO(path.stat().st_mode)
     assert os.listdir(tmp_path) == ["pipe"]
+
+
+def test_a_stream_that_has_no_path_of_its_own(tmp_path):
+    """What a shell makes of `>(...)`."""
+    reader, writer = os.pipe()
+    check_file(f"/dev/fd/{writer}")
+    write_file(f"/dev/fd/{writer}", b"x")
+    os.close(writer)
+    assert os.read(reader, 10) == b"x"
+    os.close(reader)
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_place_is_checked_before_it_is_needed(tmp_path, overwrite):
+    (tmp_path / "old.csv").write_bytes(b"old")
+    (tmp_path / "link.csv").symlink_to("new.csv")
+    (tmp_path / "folder").mkdir()
+    for name in ("new.csv", "link.csv"):
+        check_file(tmp_path / name, overwrite)
+    if overwrite:
+        check_file(tmp_path / "old.csv", overwrite)
+    else:
+        with pytest.raises(OutputError, match="old.csv exists. Use --overwrite"):
+            check_file(tmp_path / "old.csv")
+    with pytest.raises(OutputError, match="folder is a folder"):
+        check_file(tmp_path / "folder", overwrite)
+    with pytest.raises(OutputError, match="absent/out.csv: No such file"):
+        check_file(tmp_path / "absent" / "out.csv", overwrite)
+    assert sorted(os.listdir(tmp_path)) == ["folder", "link.csv", "old.csv"]
+    assert (tmp_path / "old.csv").read_bytes() == b"old"
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from PIL import Image
 
 from qeeps_cli.errors import NotANumberError, OutputError
 from qeeps_cli.gallery import OUTPUT_MARKER, list_gallery
+from qeeps_cli.output.annotate import cut_out
 from qeeps_cli.output.folder import check_folder, write_folder
 from qeeps_cli.types import GalleryFrame, Match, Query, SearchResult
 
@@ -58,6 +59,7 @@ def test_the_layout(tmp_path, result):
     assert set(files(out)) == {
         OUTPUT_MARKER,
         "results.json",
+        "report.html",
         "query.jpg",
         "contact_sheet.jpg",
         f"annotated/{OUTPUT_MARKER}",
@@ -80,7 +82,8 @@ def test_no_matches_give_valid_json_and_a_sheet(tmp_path, result):
     written = write(tmp_path / "out", replace(result, matches=[]))
     assert json.loads(written.results.read_bytes())["matches"] == []
     assert Image.open(written.contact_sheet).size[0] > 500
-    assert set(files(tmp_path / "out")) == {OUTPUT_MARKER, "results.json", "query.jpg", "contact_sheet.jpg"}
+    names = {"results.json", "report.html", "query.jpg", "contact_sheet.jpg"}
+    assert set(files(tmp_path / "out")) == {OUTPUT_MARKER, *names}
 
 
 @pytest.mark.parametrize(
@@ -111,6 +114,7 @@ def test_a_second_search_replaces_what_the_first_wrote_and_nothing_else(tmp_path
     assert set(files(out)) == {
         OUTPUT_MARKER,
         "results.json",
+        "report.html",
         "query.jpg",
         "contact_sheet.jpg",
         "thesis.txt",
@@ -167,6 +171,70 @@ def test_an_interrupted_folder_is_still_known_as_ours(tmp_path, gallery, result)
     check_folder(out)
     write(out, result, top=1)
     assert [name for name in files(out) if name.startswith("annotated/0")] == ["annotated/001_a_1.jpg"]
+
+
+def crop_names(out):
+    return sorted(name for name in files(out) if name.startswith("crops/") and not name.endswith(OUTPUT_MARKER))
+
+
+def test_crops_have_names_of_their_own_and_are_listed(tmp_path, result):
+    """Two matches in each picture, and pictures whose names differ by folder, ending and case only."""
+    out = tmp_path / "out"
+    written = write(out, result, crops=True)
+    matches = json.loads(written.results.read_bytes())["matches"]
+    assert [match["crop"] for match in matches[:3]] == [
+        "crops/001_a_1.jpg",
+        "crops/002_b_1.jpg",
+        "crops/003_b_1.png.jpg",
+    ]
+    assert len({match["crop"].casefold() for match in matches}) == len(matches) == 10
+    assert sorted(match["crop"] for match in matches) == crop_names(out)
+    assert written.crops == [out / match["crop"] for match in matches]
+    for match in matches:
+        with Image.open(out / match["crop"]) as crop:
+            assert crop.size == tuple(match["box"][2:])
+
+
+@pytest.mark.parametrize(
+    ("options", "parameters", "ranks"),
+    [({"top": 0}, {}, 0), ({"top": 3}, {}, 3), ({"top": 3}, {"top_k": 10}, 10), ({"top": 3}, {"min_score": 0.1}, 10)],
+)
+def test_how_many_crops(tmp_path, result, options, parameters, ranks):
+    written = write(tmp_path / "out", replace(result, parameters=parameters), crops=True, annotate=False, **options)
+    assert len(written.crops) == ranks
+
+
+def test_a_crop_that_cannot_be_made_is_not_listed(tmp_path, gallery, result):
+    (gallery / "a/1.jpg").unlink()
+    written = write(tmp_path / "out", result, crops=True)
+    matches = json.loads(written.results.read_bytes())["matches"]
+    assert len(written.crops) == 8
+    assert [match["image"] for match in matches if "crop" not in match] == ["a/1.jpg"] * 2
+
+
+def test_a_search_without_crops_removes_those_of_an_earlier_one(tmp_path, result):
+    write(tmp_path / "out", result, crops=True)
+    write(tmp_path / "out", result)
+    assert crop_names(tmp_path / "out") == []
+
+
+@pytest.mark.parametrize(
+    ("box", "size"),
+    [
+        ((0, 0, 8, 6), (8, 6)),
+        ((1.5, 2.5, 3.5, 4.5), (3, 3)),
+        ((-4, -4, 100, 100), (8, 6)),
+        ((7.9, 5.9, 7.95, 5.95), (1, 1)),
+        ((20, 20, 30, 30), (1, 1)),
+    ],
+)
+def test_what_is_cut_out(box, size):
+    """Every pixel that the box touches; one where the picture has become smaller than it was."""
+    rgb = np.arange(6 * 8 * 3, dtype=np.uint8).reshape(6, 8, 3)
+    crop = cut_out(rgb, box)
+    assert crop.size == size
+    left, top = min(max(int(box[0]), 0), 7), min(max(int(box[1]), 0), 5)
+    assert crop.getpixel((0, 0)) == tuple(rgb[top, left])
 
 
 @pytest.mark.parametrize("overwrite", [False, True])

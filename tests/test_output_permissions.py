@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from qeeps_cli.errors import OutputError
-from qeeps_cli.output.atomic import write_file, write_stream
+from qeeps_cli.output.atomic import check_file, write_file, write_stream
 from qeeps_cli.output.folder import check_folder
 
 NOBODY = 65534
@@ -57,6 +57,7 @@ def test_a_closed_folder_is_refused_before_anything_is_written(closed_folder):
     assert output_error(lambda: check_folder(closed_folder)) == f"cannot write {closed_folder}: Permission denied"
     new = closed_folder / "new"
     assert output_error(lambda: check_folder(new)) == f"cannot write {new}: Permission denied"
+    assert output_error(lambda: check_file(new)) == f"cannot write {new}: Permission denied"
     assert output_error(lambda: write_file(new, b"x")) == f"cannot write {new}: Permission denied"
 
 

@@ -53,7 +53,7 @@ def test_one_document(result):
 
 
 def test_a_folder_for_each_and_an_overview(tmp_path, result):
-    nobody = replace(result, matches=[])
+    result, nobody = replace(result, best_score=0.5), replace(result, matches=[], best_score=0.25)
     overview = write(tmp_path / "out", {"red coat": result, "2": nobody})
     assert overview == tmp_path / "out" / "results.json"
     document = json.loads(overview.read_bytes())
@@ -61,6 +61,7 @@ def test_a_folder_for_each_and_an_overview(tmp_path, result):
     first, second = document["searches"]
     assert (first["id"], first["results"]) == ("red coat", "red_coat/results.json")
     assert (first["matches"], first["skipped"]) == (1, 1)
+    assert first["best_score"] == 0.5 and second["best_score"] == 0.25
     assert first["best"]["image"] == "frame.png" and second["best"] is None
     one = json.loads((tmp_path / "out" / first["results"]).read_bytes())
     assert one["schema"] == "qeeps.search/1" and one["query"] == first["query"]
@@ -76,6 +77,7 @@ def test_a_folder_for_each_and_an_overview(tmp_path, result):
         (["a/b", "a_b", "A b"], ["a_b", "a_b-2", "A_b-3"]),
         (["..", ".", "/", "é"], ["query", "query-2", "_", "e"]),
         (["results.json", "annotated", "Annotated"], ["results.json-1", "annotated-2", "Annotated-3"]),
+        (["report.html", "CROPS"], ["report.html-1", "CROPS-2"]),
         (["a", "a-3", "A"], ["a", "a-3", "A-4"]),
     ],
 )
@@ -101,7 +103,8 @@ def test_a_later_run_removes_what_an_earlier_one_left(tmp_path, result):
         marker.write("foreign/\n../\n/\n")
     check_folder(out)
     write(out, {"kept": result, "new": result})
-    assert set(os.listdir(out)) == {OUTPUT_MARKER, "results.json", "kept", "new", "mixed", "foreign"}
+    kept = {"results.json", "report.html", "kept", "new", "mixed", "foreign"}
+    assert set(os.listdir(out)) == {OUTPUT_MARKER, *kept}
     assert files(out / "mixed") == {"thesis.txt", OUTPUT_MARKER} and files(out / "foreign") == {"results.json"}
 
     check_folder(out)

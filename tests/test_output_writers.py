@@ -1,4 +1,4 @@
-"""The contract of results as data: JSON, JSONL, CSV, and the JSON of `qeeps detect`."""
+"""The contract of results as data: JSON, JSONL, CSV, COCO, and the JSON of `qeeps detect`."""
 
 import csv
 import io
@@ -11,14 +11,16 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from qeeps_cli.errors import NotANumberError, UsageError
 from qeeps_cli.output import json_writer
 from qeeps_cli.output.detections import detections_document
-from qeeps_cli.output.writers import WRITERS, get_writer
+from qeeps_cli.output.writers import WRITERS, encode_result, get_writer
 from qeeps_cli.types import Detections, GalleryFrame, Match, Query, SearchResult, Skipped
 
 WEIGHTS = {"name": "tiny", "digest": "sha256:00ff"}
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
 NOT_UTF8 = os.fsdecode(b"caf\xe9/1.jpg")
 AWKWARD = ["plain.jpg", "a b/[x].jpg", "-rf.jpg", 'quo"te,comma.jpg', "new\nline\r.jpg", "中文/é.jpg", NOT_UTF8]
 
@@ -33,7 +35,19 @@ def search_result(matches=(), box=(10.0, 20.0, 40.5, 90.25), **fields):
 
 
 def encode(result, name="json"):
-    return get_writer(name).encode(result, WEIGHTS, "exact")
+    return encode_result(name, result, WEIGHTS, "exact")
+
+
+def encode_several(results, name, **options):
+    writer = get_writer(name, WEIGHTS, "exact", several=True, **options)
+    for id, result in results.items():
+        writer.take(id, result)
+    return writer.finish()
+
+
+def named_by_cell(cell):
+    """The name that a cell of the CSV stands for."""
+    return cell[2:] if cell.startswith("./") and cell[2:].startswith(FORMULA) else cell
 
 
 @pytest.mark.parametrize("names", [[], AWKWARD])
@@ -48,6 +62,7 @@ def test_json_holds_the_whole_contract(names):
         "mode": "exact",
         "parameters": {"device": "cpu", "nms": 0.4},
         "frames_searched": 7,
+        "best_score": None,
         "notes": ["cut to the picture"],
         "skipped": [
             {"image": NOT_UTF8, "reason": "cut short"},
@@ -97,7 +112,7 @@ def test_csv_reads_back(names):
     text = encode(search_result(matches), "csv").decode("utf-8", "surrogateescape")
     rows = list(csv.DictReader(io.StringIO(text, newline="")))
     assert text.startswith("rank,image,x,y,w,h,score,person_score\n")
-    assert [row["image"] for row in rows] == names
+    assert [named_by_cell(row["image"]) for row in rows] == names
     assert all([float(row[key]) for key in "xywh"] == [0.5, 1, 2.25, 3] and row["score"] == "0.125" for row in rows)
 
 
@@ -131,9 +146,89 @@ def test_a_parameter_that_is_not_a_number_is_an_error():
         encode(replace(search_result(), parameters={"nms": float("nan")}))
 
 
+@pytest.mark.parametrize("score", [None, 0.1234567])
+def test_json_says_how_well_the_best_candidate_scored(score):
+    document = json.loads(encode(replace(search_result(), best_score=score)))
+    assert document["best_score"] == (None if score is None else 0.123457)
+
+
+def test_the_best_candidate_must_have_a_number():
+    with pytest.raises(NotANumberError, match="the best candidate"):
+        encode(replace(search_result(), best_score=float("nan")))
+
+
+@pytest.mark.parametrize("first", FORMULA)
+def test_no_name_is_a_formula_in_a_spreadsheet(first):
+    text = encode(search_result([match(1, f"{first}cmd.jpg")]), "csv").decode()
+    row = next(csv.DictReader(io.StringIO(text, newline="")))
+    assert row["image"] == f"./{first}cmd.jpg"
+
+
+def test_matches_without_a_ranking_have_no_rank():
+    lines = get_writer("jsonl", WEIGHTS, "exact", flows=True).lines("", [match(0, "a.jpg", score=0.25)])
+    assert [json.loads(line) for line in lines] == [
+        {"image": "a.jpg", "box": [1.0, 2.0, 10.0, 20.0], "score": 0.25, "person_score": 0.9}
+    ]
+
+
+@pytest.mark.parametrize("ids", [[], ["a"], ["a", "b\n\udce9"]])
+def test_of_several_queries_every_format_says_whose_a_match_is(ids):
+    results = {id: search_result([match(1, f"{i}.jpg"), match(2, "c.jpg")]) for i, id in enumerate(ids)}
+    expected = [(id, image) for i, id in enumerate(ids) for image in (f"{i}.jpg", "c.jpg")]
+
+    searches = json.loads(encode_several(results, "json"))["searches"]
+    assert [(search["id"], found["image"]) for search in searches for found in search["matches"]] == expected
+    lines = [json.loads(line) for line in encode_several(results, "jsonl").splitlines()]
+    assert [(line["query"], line["image"]) for line in lines] == expected
+    assert encode_several(results, "jsonl", flows=True) == b"", "they were lines already"
+    text = encode_several(results, "csv").decode("utf-8", "surrogateescape")
+    assert text.startswith("query,rank,image,x,y,w,h,score,person_score\n")
+    assert [(row["query"], row["image"]) for row in csv.DictReader(io.StringIO(text, newline=""))] == expected
+    dataset = json.loads(encode_several(results, "coco"))
+    names = {entry["id"]: entry["name"] for entry in dataset["categories"]}
+    files = {entry["id"]: entry["file_name"] for entry in dataset["images"]}
+    assert [(names[a["category_id"]], files[a["image_id"]]) for a in dataset["annotations"]] == expected
+    assert len(files) == len({image for _, image in expected})
+
+
+@pytest.fixture
+def pictures(tmp_path) -> dict[str, GalleryFrame]:
+    """A wide picture, one that EXIF turns upright, and one that has gone."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (64, 32)).save(tmp_path / "wide.png")
+    Image.new("RGB", (64, 32)).save(tmp_path / "turned.jpg", exif=exif)
+    return {name: GalleryFrame(tmp_path / name, name) for name in ("wide.png", "turned.jpg", "gone.jpg")}
+
+
+def test_coco_is_a_dataset_that_readers_take(pictures):
+    """The keys are those of cocodataset.org's "Data format" for datasets, and for results."""
+    matches = [
+        replace(match(rank, name), frame=pictures[name])
+        for rank, name in enumerate(["turned.jpg", "wide.png", "turned.jpg", "gone.jpg"], start=1)
+    ]
+    dataset = json.loads(encode(search_result(matches), "coco"))
+    assert {"info", "licenses", "images", "annotations", "categories"} == set(dataset)
+    (category,) = dataset["categories"]
+    assert (category["id"], category["name"], category["supercategory"]) == (1, "query", "person")
+    assert category["query"]["box"] == [10.0, 20.0, 30.5, 70.25]
+    sizes = [(image["id"], image["file_name"], image["width"], image["height"]) for image in dataset["images"]]
+    assert sizes == [(1, "turned.jpg", 32, 64), (2, "wide.png", 64, 32), (3, "gone.jpg", None, None)]
+    assert [a["id"] for a in dataset["annotations"]] == [a["rank"] for a in dataset["annotations"]] == [1, 2, 3, 4]
+    assert [a["image_id"] for a in dataset["annotations"]] == [1, 2, 1, 3]
+    for annotation in dataset["annotations"]:
+        assert annotation["bbox"] == [1.0, 2.0, 10.0, 20.0] and annotation["area"] == 200.0
+        assert (annotation["iscrowd"], annotation["category_id"], annotation["score"]) == (0, 1, 0.5)
+
+
+def test_coco_without_matches_has_its_category():
+    dataset = json.loads(encode(search_result(), "coco"))
+    assert dataset["images"] == dataset["annotations"] == [] and len(dataset["categories"]) == 1
+
+
 def test_an_unknown_format_names_those_there_are():
-    with pytest.raises(UsageError, match="json, jsonl, csv, got 'xml'"):
-        get_writer("xml")
+    with pytest.raises(UsageError, match="json, jsonl, csv, coco, got 'xml'"):
+        encode(search_result(), "xml")
 
 
 @given(
@@ -149,7 +244,8 @@ def test_any_name_and_number_survive_every_format(name, box, score):
     assert np.allclose(document["box"], [box[0], box[1], box[2] - box[0], box[3] - box[1]], rtol=0, atol=0.0051)
     assert json.loads(encode(result, "jsonl")) == document
     text = encode(result, "csv").decode("utf-8", "surrogateescape")
-    assert list(csv.DictReader(io.StringIO(text, newline="")))[0]["image"] == name
+    cell = list(csv.DictReader(io.StringIO(text, newline="")))[0]["image"]
+    assert not cell.startswith(FORMULA) and named_by_cell(cell) == name
 
 
 @pytest.mark.parametrize("count", [0, 2])

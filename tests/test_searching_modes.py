@@ -16,9 +16,10 @@ import qeeps_cli
 from qeeps_cli.cache.store import Cache
 from qeeps_cli.errors import UsageError
 from qeeps_cli.model.config import InferenceParams
-from qeeps_cli.output.writers import get_writer
+from qeeps_cli.output.writers import encode_result
+from qeeps_cli.searching.galleries import list_galleries
 from qeeps_cli.searching.plan import EXACT_PAIRS, plan_search
-from qeeps_cli.searching.request import SearchOptions, list_galleries, read_query
+from qeeps_cli.searching.request import SearchOptions, read_query
 from qeeps_cli.searching.run import Tally, open_cache, run_search
 from qeeps_cli.types import SearchResult
 
@@ -63,7 +64,7 @@ def search(model, gallery, cache=None, box=BOX, mode="exact", query=FRAMES[0], *
 
 
 def as_bytes(result: SearchResult, mode: str) -> bytes:
-    return get_writer("json").encode(result, {"name": "random", "digest": "sha256:0"}, mode)
+    return encode_result("json", result, {"name": "random", "digest": "sha256:0"}, mode)
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -4,12 +4,14 @@ from typing import Annotated
 
 import typer
 
-from qeeps_cli.cli import cache
+from qeeps_cli.cli import cache, completion, weights
 from qeeps_cli.cli.benchmark import benchmark
+from qeeps_cli.cli.calibrate import calibrate
 from qeeps_cli.cli.detect import detect
 from qeeps_cli.cli.index import index
 from qeeps_cli.cli.info import info
 from qeeps_cli.cli.process import command
+from qeeps_cli.cli.report import report
 from qeeps_cli.cli.search import search
 from qeeps_cli.cli.train import train
 
@@ -22,25 +24,20 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for function in (search, index, detect, train, benchmark, info):
+for function in (search, report, index, detect, train, calibrate, benchmark, info):
     app.command()(command(function))
+app.add_typer(weights.app, name="weights")
 app.add_typer(cache.app, name="cache")
+app.command()(command(completion.completion))
+completion.enable()
 
 
 def _show_version(wanted: bool) -> None:
     if not wanted:
         return
-    from importlib.metadata import PackageNotFoundError, version
+    from qeeps_cli.cli.version import describe_versions
 
-    import torch
-
-    from qeeps_cli.weights import DEFAULT_NAME
-
-    try:
-        own = version("qeeps-cli")
-    except PackageNotFoundError:
-        own = "(not installed)"
-    typer.echo(f"qeeps {own}, torch {torch.__version__}, default weights {DEFAULT_NAME}")
+    typer.echo(describe_versions())
     raise typer.Exit
 
 

@@ -2,39 +2,27 @@
 
 from qeeps_cli.cli import benchmark_options as own
 from qeeps_cli.cli import options
+from qeeps_cli.cli.groups import flat
 from qeeps_cli.cli.messages import Messages
 from qeeps_cli.errors import ExitCode, UsageError
-from qeeps_cli.model.config import InferenceParams
-
-_DEFAULTS = InferenceParams()
 
 
+@flat
 def benchmark(
-    dataset: own.Dataset = "examples",
-    root: own.Root = None,
-    gallery_size: own.GallerySize = None,
-    cross_camera: own.CrossCamera = False,
-    annotations: own.Annotations = None,
-    queries_file: own.QueriesFile = None,
-    extra: own.Extra = None,
+    *,
+    labelled: own.SetOptions,
     method: own.Method = None,
     mode: own.Mode = None,
     shortlist: options.Shortlist = None,
     det_thresh: own.DetThresh = 0.5,
     variant: own.Variant = None,
     detection: own.Detection = None,
-    queries: own.Queries = None,
-    frames: own.Frames = None,
     save_rankings: own.SaveRankings = None,
     keep: own.Keep = 100,
     figure: own.Figure = None,
     figure_queries: own.FigureQueries = 8,
     overwrite: own.Overwrite = False,
-    proposals: options.Proposals = _DEFAULTS.proposals,
-    min_objectness: options.MinObjectness = _DEFAULTS.min_objectness,
-    min_person_score: options.MinPersonScore = _DEFAULTS.min_person_score,
-    nms: options.Nms = _DEFAULTS.nms,
-    second_pass: options.SecondPass = _DEFAULTS.second_pass,
+    network: options.NetworkOptions,
     weights: options.Weights = None,
     device: options.Device = "auto",
     batch: options.Batch = None,
@@ -45,6 +33,7 @@ def benchmark(
     compare_eager: own.CompareEager = False,
     backbone: own.Backbone = None,
     as_json: options.AsJson = False,
+    progress: options.Progress = True,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
 ) -> ExitCode:
@@ -52,38 +41,29 @@ def benchmark(
 
     Without options: the shipped example frames, in two to three minutes. docs/benchmark.md tells the rest.
     """
-    messages = Messages(quiet, verbose)
-    params = InferenceParams(
-        proposals=proposals,
-        min_objectness=min_objectness,
-        min_person_score=min_person_score,
-        nms=nms,
-        second_pass=second_pass,
-    )
+    messages = Messages(quiet, verbose, progress)
     if runtime:
         from qeeps_cli.cli.benchmark_runtime import measure
 
-        return measure(size, compare_eager, backbone, weights, device, params, as_json, messages)
+        return measure(size, compare_eager, backbone, weights, device, network.params(), as_json, messages)
     if compare_eager or backbone:
         raise UsageError("--compare-eager and --backbone belong to --runtime.")
     from qeeps_cli.cli.benchmark_output import Outputs, describe, encode
-    from qeeps_cli.cli.benchmark_set import Named, read_set
     from qeeps_cli.cli.stdout import write_stdout
 
     # Whatever can be wrong with the set and the outputs shows before the network is loaded.
-    files = {"annotations": annotations, "queries": queries_file, "extra": extra}
-    frame_set, setup = read_set(Named(dataset, root, gallery_size, cross_camera, files, queries, frames))
+    frame_set, setup = labelled.read()
     outputs = Outputs(save_rankings, keep, figure, figure_queries)
     outputs.check(overwrite)
 
     from qeeps_cli.cli.benchmark_run import check_variant, choose_ranking, run
     from qeeps_cli.cli.loading import load, open_cache
 
-    engine, checkpoint = load(weights, device, params, messages)
+    engine, checkpoint = load(weights, device, network.params(), messages)
     check_variant(checkpoint, variant)
     ranking = choose_ranking(
         engine,
-        dataset,
+        setup.dataset,
         method,
         mode,
         det_thresh=det_thresh,

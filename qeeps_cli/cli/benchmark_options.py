@@ -1,9 +1,14 @@
-"""The options that only `qeeps benchmark` has."""
+"""The options of `qeeps benchmark` that no other command has, and those of a labelled set."""
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from qeeps_cli.datasets.frames import FrameSet
+    from qeeps_cli.evaluation.document import Setup
 
 Dataset = Annotated[
     str,
@@ -32,6 +37,39 @@ Extra = Annotated[
     list[str] | None,
     typer.Option(metavar="FILE", help="coco: more labels, under DIR, such as people to ignore; may be repeated."),
 ]
+Queries = Annotated[int | None, typer.Option(metavar="N", min=1, help="Only the first N queries. Not comparable.")]
+Frames = Annotated[
+    int | None,
+    typer.Option(metavar="N", min=1, help="Only N frames a query: those with the person, then others. Not comparable."),
+]
+
+
+@dataclass(frozen=True)
+class SetOptions:
+    """The labelled set; a group for `groups.flat`."""
+
+    dataset: Dataset = "examples"
+    root: Root = None
+    gallery_size: GallerySize = None
+    cross_camera: CrossCamera = False
+    annotations: Annotations = None
+    queries_file: QueriesFile = None
+    extra: Extra = None
+    queries: Queries = None
+    frames: Frames = None
+
+    def read(self) -> "tuple[FrameSet, Setup]":
+        """Raises UsageError for options of another set, DataError for an unusable set."""
+        from qeeps_cli.cli.benchmark_set import Named, read_set
+
+        files = {"annotations": self.annotations, "queries": self.queries_file, "extra": self.extra}
+        return read_set(
+            Named(
+                self.dataset, self.root, self.gallery_size, self.cross_camera, files, self.queries, self.frames
+            )
+        )
+
+
 Method = Annotated[
     str | None,
     typer.Option(
@@ -62,11 +100,6 @@ Detection = Annotated[
         "--detection/--no-detection",
         help="exact: score query-independent detections too, one more pass a frame. Default: where that is cheap.",
     ),
-]
-Queries = Annotated[int | None, typer.Option(metavar="N", min=1, help="Only the first N queries. Not comparable.")]
-Frames = Annotated[
-    int | None,
-    typer.Option(metavar="N", min=1, help="Only N frames a query: those with the person, then others. Not comparable."),
 ]
 SaveRankings = Annotated[
     Path | None, typer.Option(metavar="FILE", help="Write each query's best detections, a line of JSON each.")

@@ -1,137 +1,121 @@
-"""Where the results of a search go: standard output or a folder, for one query or several."""
+"""Where the results of a search go: standard output or a file, a folder, or both; and what is told of them."""
 
-from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qeeps_cli.cli.messages import Messages
+from qeeps_cli.cli.output_options import OutputOptions
+from qeeps_cli.cli.places import File, Folder, FolderOfSeveral, Place
 
 if TYPE_CHECKING:
     from qeeps_cli.searching.request import QueryPicture
-    from qeeps_cli.types import SearchResult
+    from qeeps_cli.types import Match, SearchResult, Skipped
 
 
-class Delivery(ABC):
-    """Takes results as they come; `finish` writes what is to be written at the end, and tells about it on stderr.
+@contextmanager
+def deliver(
+    output: OutputOptions,
+    pictures: "Sequence[QueryPicture]",
+    messages: Messages,
+    *,
+    several: bool,
+    ranked: bool,
+    max_pixels: int,
+    weights: dict[str, str],
+    mode: str,
+) -> "Iterator[Delivery]":
+    """Gives what takes the results; when the block ends, files are complete and the user is told.
 
-    weights: `Checkpoint.describe()`. mode: of the plan.
+    An exception in the block leaves files as they were; what went to standard output or into a folder stays. several:
+    whether matches need to say whose they are. ranked: whether JSONL waits for ranks. weights: `Checkpoint.describe()`.
+    mode: of the plan.
     """
-
-    def __init__(self, weights: dict[str, str], mode: str, messages: Messages):
-        self.weights = weights
-        self.mode = mode
-        self.messages = messages
-        self.has_skipped = False
-
-    def take(self, picture: "QueryPicture", result: "SearchResult") -> None:
-        """The next result."""
-        self.has_skipped |= bool(result.skipped)
-        self._take(picture, result)
-
-    @abstractmethod
-    def _take(self, picture: "QueryPicture", result: "SearchResult") -> None: ...
-
-    @abstractmethod
-    def finish(self) -> None:
-        """When all results came."""
-
-
-class OneToStdout(Delivery):
-    """JSON of schema qeeps.search/1."""
-
-    def _take(self, picture: "QueryPicture", result: "SearchResult") -> None:
-        self.result = result
-
-    def finish(self) -> None:
-        from qeeps_cli.cli.stdout import write_stdout
-        from qeeps_cli.cli.summary import tell_result
+    ids = [picture.id for picture in pictures]
+    places: list[Place] = []
+    if output.to_stdout or output.file:
         from qeeps_cli.output.writers import get_writer
 
-        write_stdout(get_writer("json").encode(self.result, self.weights, self.mode))
-        tell_result(self.result, self.messages)
+        writer = get_writer(output.format_name, weights, mode, several=several, flows=not ranked)
+        places.append(File(writer, output.file))
+    if output.out:
+        drawing = {"annotate": output.annotate, "crops": output.crops, "max_pixels": max_pixels}
+        kind = FolderOfSeveral if several else Folder
+        places.append(kind(output.out, ids, weights, mode, drawing))
+    delivery = Delivery(places, ids, _Several() if several else _One())
+    with ExitStack() as stack:
+        for place in places:
+            stack.enter_context(place.opened())
+        yield delivery
+        for place in places:
+            place.finish()
+    delivery.summary.tell(messages)
+    for place in places:
+        place.tell(messages)
 
 
-class OneToFolder(Delivery):
-    """A folder as `output.folder` lays it out."""
+class Delivery:
+    """Takes matches and results as they come."""
 
-    def __init__(self, out: Path, annotate: bool, max_pixels: int, *common):
-        super().__init__(*common)
-        self.out = out
-        self.pictures = {"annotate": annotate, "max_pixels": max_pixels}
+    def __init__(self, places: Sequence[Place], ids: Sequence[str], summary: "_One | _Several"):
+        self.places = places
+        self.ids = ids
+        self.summary = summary
+        self.has_skipped = False
 
-    def _take(self, picture: "QueryPicture", result: "SearchResult") -> None:
+    @property
+    def tell(self) -> "Callable[[int, Sequence[Match]], None] | None":
+        """For `run_search`: takes matches of a query as they are found; None where nobody waits for them."""
+        flowing = [place for place in self.places if place.flows]
+        if not flowing:
+            return None
+
+        def tell(number: int, matches: "Sequence[Match]") -> None:
+            for place in flowing:
+                place.flow(self.ids[number], matches)
+
+        return tell
+
+    @property
+    def moves_terminal(self) -> bool:
+        """Whether lines appear on the terminal meanwhile, where a bar that moves would be in their way."""
+        return any(place.flows and place.is_terminal for place in self.places)
+
+    def take(self, picture: "QueryPicture", result: "SearchResult") -> None:
+        """The next result, in the order of the queries."""
+        self.has_skipped |= bool(result.skipped)
+        notes = [note for place in self.places for note in place.take(picture.id, result)]
+        self.summary.add(picture.id, replace(result, notes=[*result.notes, *notes]))
+
+
+class _One:
+    """What is told of the only search."""
+
+    def __init__(self):
+        self.result: SearchResult | None = None
+
+    def add(self, id: str, result: "SearchResult") -> None:
         self.result = result
 
-    def finish(self) -> None:
-        from qeeps_cli.cli.summary import tell_files, tell_result
-        from qeeps_cli.output.folder import write_folder
+    def tell(self, messages: Messages) -> None:
+        from qeeps_cli.cli.summary import tell_result
 
-        written = write_folder(self.out, self.result, self.weights, self.mode, **self.pictures)
-        tell_result(self.result, self.messages)
-        tell_files(written, self.messages)
+        if self.result is not None:
+            tell_result(self.result, messages)
 
 
-class SeveralToStdout(Delivery):
-    """JSON of schema qeeps.searches/1. Keeps the text of each result, which is smaller than the result."""
-
-    def __init__(self, *common):
-        super().__init__(*common)
-        self.documents: list[bytes] = []
-        self.summary = _Summary()
-
-    def _take(self, picture: "QueryPicture", result: "SearchResult") -> None:
-        from qeeps_cli.output.searches import encode_search
-
-        self.documents.append(encode_search(picture.id, result, self.weights, self.mode))
-        self.summary.add(picture, result)
-
-    def finish(self) -> None:
-        from qeeps_cli.cli.stdout import write_stdout
-        from qeeps_cli.output.searches import join_searches
-
-        write_stdout(join_searches(self.documents))
-        self.summary.tell(self.messages)
-
-
-class SeveralToFolder(Delivery):
-    """A folder as `output.searches` lays it out; each search is written when it comes."""
-
-    def __init__(self, out: Path, ids: Sequence[str], annotate: bool, max_pixels: int, *common):
-        super().__init__(*common)
-        self.out = out
-        self.ids = ids
-        self.pictures = {"annotate": annotate, "max_pixels": max_pixels}
-        self.folder = None
-        self.summary = _Summary()
-
-    def _take(self, picture: "QueryPicture", result: "SearchResult") -> None:
-        from qeeps_cli.output.searches import SearchesFolder
-
-        self.folder = self.folder or SearchesFolder(self.out, self.ids)
-        written = self.folder.write(result, self.weights, self.mode, **self.pictures)
-        self.summary.add(picture, result, written.notes)
-
-    def finish(self) -> None:
-        from qeeps_cli.cli.summary import tell_overview
-
-        overview = self.folder.finish(self.weights, self.mode)
-        self.summary.tell(self.messages)
-        tell_overview(overview, self.messages)
-
-
-class _Summary:
+class _Several:
     """What is told of several searches: a line each, and what they have in common once."""
 
     def __init__(self):
         self.rows: list[tuple[str, SearchResult]] = []
         self.notes: list[str] = []
-        self.skipped = {}
+        self.skipped: dict[tuple[str, str], Skipped] = {}
 
-    def add(self, picture: "QueryPicture", result: "SearchResult", notes: Sequence[str] = ()) -> None:
-        self.rows.append((picture.id, replace(result, matches=result.matches[:1], skipped=[], notes=[])))
-        self.notes += [f"query {picture.id}: {note}" for note in [*result.notes, *notes]]
+    def add(self, id: str, result: "SearchResult") -> None:
+        self.rows.append((id, replace(result, matches=result.matches[:1], skipped=[], notes=[])))
+        self.notes += [f"query {id}: {note}" for note in result.notes]
         self.skipped |= {(item.name, item.reason): item for item in result.skipped}
 
     def tell(self, messages: Messages) -> None:

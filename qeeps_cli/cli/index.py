@@ -6,37 +6,33 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qeeps_cli.cli import options
-from qeeps_cli.cli import search_options as own
+from qeeps_cli.cli.gallery_options import GalleryOptions
+from qeeps_cli.cli.groups import flat
 from qeeps_cli.cli.messages import Messages, format_count, visible_name
 from qeeps_cli.cli.progress import show_progress
 from qeeps_cli.cli.summary import tell_notes, tell_skipped
 from qeeps_cli.errors import ExitCode
-from qeeps_cli.model.config import InferenceParams
 
 if TYPE_CHECKING:
     from qeeps_cli.searching.indexing import IndexSummary
 
 SCHEMA = "qeeps.index/1"
-_DEFAULTS = InferenceParams()
 
 
+@flat
 def index(
     *,
-    gallery: own.Roots,
-    more: own.MoreRoots = None,
-    recursive: options.Recursive = True,
+    galleries: GalleryOptions,
     cache: options.Cache = None,
     refresh: options.Refresh = False,
     weights: options.Weights = None,
     device: options.Device = "auto",
     batch: options.Batch = None,
-    proposals: options.Proposals = _DEFAULTS.proposals,
-    min_objectness: options.MinObjectness = _DEFAULTS.min_objectness,
-    min_person_score: options.MinPersonScore = _DEFAULTS.min_person_score,
-    nms: options.Nms = _DEFAULTS.nms,
-    second_pass: options.SecondPass = _DEFAULTS.second_pass,
+    network: options.NetworkOptions,
     max_pixels: options.MaxPixels = None,
+    dry_run: options.DryRun = False,
     as_json: options.AsJson = False,
+    progress: options.Progress = True,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
 ) -> ExitCode:
@@ -44,30 +40,29 @@ def index(
 
     A search does it by itself; this does it beforehand. An interrupted index goes on where it stopped.
     """
-    messages = Messages(quiet, verbose)
+    messages = Messages(quiet, verbose, progress)
+    galleries.check()
     from qeeps_cli.cli.loading import load, open_cache
     from qeeps_cli.images import MAX_PIXELS
-    from qeeps_cli.searching.request import list_galleries
 
-    roots = [*gallery, *(more or [])]
-    frames = list_galleries(roots, recursive)
-    params = InferenceParams(
-        proposals=proposals,
-        min_objectness=min_objectness,
-        min_person_score=min_person_score,
-        nms=nms,
-        second_pass=second_pass,
-    )
-    engine, checkpoint = load(weights, device, params, messages)
+    gallery = galleries.find()
+    engine, checkpoint = load(weights, device, network.params(), messages)
+    if dry_run:
+        from qeeps_cli.cli.dry_run import show_plan
+        from qeeps_cli.searching.preview import preview_index
+
+        with open_cache([gallery.home], cache, messages, read_only=True) as used:
+            preview = preview_index(engine, gallery, max_pixels or MAX_PIXELS, used, refresh)
+        return show_plan(engine, gallery, preview, used.folder, messages, as_json=as_json)
     from qeeps_cli.searching.indexing import index_gallery
     from qeeps_cli.searching.run import batch_size
 
     # An index that nobody can keep is of no use: the cache is required.
-    with open_cache(roots, cache, messages, require=True) as used, show_progress(messages) as show:
+    with open_cache([gallery.home], cache, messages, require=True) as used, show_progress(messages) as show:
         began = time.monotonic()
         summary = index_gallery(
             engine,
-            frames,
+            gallery,
             used,
             batch=batch_size(engine, batch),
             max_pixels=max_pixels or MAX_PIXELS,

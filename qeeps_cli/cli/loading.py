@@ -31,13 +31,19 @@ def load(
 
 @contextmanager
 def open_cache(
-    roots: Sequence[Path], folder: Path | None, messages: Messages, *, use: bool = True, require: bool = False
+    roots: Sequence[Path],
+    folder: Path | None,
+    messages: Messages,
+    *,
+    use: bool = True,
+    require: bool = False,
+    read_only: bool = False,
 ) -> "Iterator[Cache | None]":
     """The cache of a gallery, as long as the block lasts; None without `use`.
 
     folder: --cache, which Typer also takes from $QEEPS_CACHE; None: the default place for these roots. require: raise
-    CacheError where nothing can be kept. A problem that does not stop the command is a note. Whoever interrupts the
-    block is told that what it did is kept.
+    CacheError where nothing can be kept. read_only: keep nothing. A problem that does not stop the command is a note.
+    Whoever interrupts the block is told that what it did is kept.
     """
     if not use:
         yield None
@@ -48,7 +54,7 @@ def open_cache(
     from qeeps_cli.errors import CacheError
 
     place = choose_folder(roots, folder)
-    cache = Cache(place, warn=messages.note)
+    cache = Cache(place, read_only=read_only, warn=messages.note)
     if require and not cache.writable:
         raise CacheError(
             f"--require-cache: the cache {visible_name(place)} cannot be written. Check its permissions, or name "

@@ -18,10 +18,11 @@ LINE_SECONDS = 30  # between the lines of progress where nothing can be animated
 
 @dataclass
 class Messages:
-    """quiet (-q): errors only. verbose (-v): details too."""
+    """quiet (-q): errors only. verbose (-v): details too. progress (--no-progress): whether to say how far it is."""
 
     quiet: bool = False
     verbose: bool = False
+    progress: bool = True
 
     @cached_property
     def console(self) -> "Console":
@@ -36,7 +37,9 @@ class Messages:
     @property
     def animated(self) -> bool:
         """Whether something may move on the screen."""
-        return not self.quiet and self.console.is_terminal and not self.console.is_dumb_terminal
+        # Not console.is_terminal, which believes FORCE_COLOR.
+        is_screen = sys.stderr is not None and sys.stderr.isatty() and not self.console.is_dumb_terminal
+        return self.progress and not self.quiet and is_screen
 
     def say(self, text: str = "", style: str | None = None) -> None:
         """A line of the summary."""

@@ -35,6 +35,12 @@ def run(app: typer.Typer) -> NoReturn:
     if sys.stdout is not stdout:  # Typer's own answer to a reader of the help that went away
         _discard_output()
         code = ExitCode.SIGPIPE
+    try:
+        if stdout is not None:
+            stdout.flush()
+    except OSError:  # what could not be written would fail again, and loudly, when Python ends
+        _discard_output()
+        code = code or ExitCode.OUTPUT
     sys.exit(code)
 
 

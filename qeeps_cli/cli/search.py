@@ -2,33 +2,30 @@
 
 from qeeps_cli.cli import options
 from qeeps_cli.cli import search_options as own
-from qeeps_cli.cli.delivery import OneToFolder, OneToStdout, SeveralToFolder, SeveralToStdout
+from qeeps_cli.cli.delivery import deliver
+from qeeps_cli.cli.gallery_options import GalleryOptions
+from qeeps_cli.cli.groups import flat
 from qeeps_cli.cli.messages import Messages
+from qeeps_cli.cli.output_options import OutputOptions
 from qeeps_cli.cli.progress import show_progress
 from qeeps_cli.cli.summary import tell_work
 from qeeps_cli.errors import ExitCode, UsageError
-from qeeps_cli.model.config import InferenceParams
-
-_DEFAULTS = InferenceParams()
 
 
+@flat
 def search(
     *,
     query: own.Query = None,
     box: own.BoxText = None,
     person: own.Person = None,
     queries: own.Queries = None,
-    gallery: own.Roots,
-    more: own.MoreRoots = None,
-    out: own.Out = None,
-    overwrite: options.Overwrite = False,
-    annotate: own.Annotate = True,
+    galleries: GalleryOptions,
+    output: OutputOptions,
     mode: own.Mode = "auto",
     shortlist: options.Shortlist = None,
     top_k: own.TopK = None,
     min_score: own.MinScore = None,
     exclude_query: own.ExcludeQuery = False,
-    recursive: options.Recursive = True,
     cache: options.Cache = None,
     no_cache: options.NoCache = False,
     refresh: options.Refresh = False,
@@ -36,12 +33,10 @@ def search(
     weights: options.Weights = None,
     device: options.Device = "auto",
     batch: options.Batch = None,
-    proposals: options.Proposals = _DEFAULTS.proposals,
-    min_objectness: options.MinObjectness = _DEFAULTS.min_objectness,
-    min_person_score: options.MinPersonScore = _DEFAULTS.min_person_score,
-    nms: options.Nms = _DEFAULTS.nms,
-    second_pass: options.SecondPass = _DEFAULTS.second_pass,
+    network: options.NetworkOptions,
     max_pixels: options.MaxPixels = None,
+    dry_run: options.DryRun = False,
+    progress: options.Progress = True,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
 ) -> ExitCode:
@@ -51,54 +46,59 @@ def search(
 
     What is computed is kept beside the gallery, so that an interrupted search resumes and the next one is fast.
     """
-    messages = Messages(quiet, verbose)
+    messages = Messages(quiet, verbose, progress)
     if no_cache and (refresh or require_cache):
         raise UsageError("--no-cache leaves nothing for --refresh or --require-cache to use.")
+    galleries.check(queries)
     from qeeps_cli.images import MAX_PIXELS
-    from qeeps_cli.output.folder import check_folder
     from qeeps_cli.searching.queries import read_requests
-    from qeeps_cli.searching.request import SearchOptions, list_galleries
+    from qeeps_cli.searching.request import SearchOptions
 
     # Whatever can be wrong with the inputs and the output shows before the network is loaded.
     limits = SearchOptions(top_k, min_score, exclude_query, max_pixels or MAX_PIXELS, batch, mode, shortlist)
     requests = own.read_requests_of(query, box, person, queries)
-    if out:
-        check_folder(out, overwrite)
+    output.check()
     pictures = read_requests(requests, limits.max_pixels)
-    roots = [*gallery, *(more or [])]
-    frames = list_galleries(roots, recursive, exclude=[out] if out else [])
+    gallery = galleries.find(exclude=[output.out] if output.out else [])
 
     from qeeps_cli.cli.loading import load, open_cache
     from qeeps_cli.searching.people import choose_person
     from qeeps_cli.searching.plan import plan_search
     from qeeps_cli.searching.run import Tally, run_search
 
-    params = InferenceParams(
-        proposals=proposals,
-        min_objectness=min_objectness,
-        min_person_score=min_person_score,
-        nms=nms,
-        second_pass=second_pass,
-    )
-    engine, checkpoint = load(weights, device, params, messages)
+    engine, checkpoint = load(weights, device, network.params(), messages)
+    plan, tally = plan_search(limits, len(gallery.frames), len(pictures), engine.device.type), Tally()
+    if dry_run:
+        from qeeps_cli.cli.dry_run import show_plan
+        from qeeps_cli.searching.preview import preview_search
+
+        known = [None if request.person else picture for picture, request in zip(pictures, requests, strict=True)]
+        with open_cache([gallery.home], cache, messages, use=not no_cache, read_only=True) as used:
+            preview = preview_search(engine, known, gallery, limits, plan, used, refresh)
+            place = used.folder if used else None
+        return show_plan(engine, gallery, preview, place, messages, plan=plan, queries=len(pictures))
     pictures = [
         choose_person(engine, picture, request.person) if request.person else picture
         for picture, request in zip(pictures, requests, strict=True)
     ]
-    plan, tally = plan_search(limits, len(frames.frames), len(pictures), engine.device.type), Tally()
-    common = checkpoint.describe(), plan.mode, messages
-    if queries is not None or len(pictures) > 1:
-        ids = [picture.id for picture in pictures]
-        delivery = SeveralToFolder(out, ids, annotate, limits.max_pixels, *common) if out else SeveralToStdout(*common)
-    else:
-        delivery = OneToFolder(out, annotate, limits.max_pixels, *common) if out else OneToStdout(*common)
+    delivering = deliver(
+        output,
+        pictures,
+        messages,
+        several=queries is not None or len(pictures) > 1,
+        ranked=top_k is not None,
+        max_pixels=limits.max_pixels,
+        weights=checkpoint.describe(),
+        mode=plan.mode,
+    )
     with (
-        open_cache(roots, cache, messages, use=not no_cache, require=require_cache) as used,
-        show_progress(messages) as show,
+        delivering as delivery,
+        open_cache([gallery.home], cache, messages, use=not no_cache, require=require_cache) as used,
+        show_progress(messages, still=delivery.moves_terminal) as show,
     ):
-        results = run_search(engine, pictures, frames, limits, cache=used, refresh=refresh, progress=show, tally=tally)
+        watching = {"progress": show, "tally": tally, "tell": delivery.tell}
+        results = run_search(engine, pictures, gallery, limits, cache=used, refresh=refresh, **watching)
         for picture, result in zip(pictures, results, strict=True):
             delivery.take(picture, result)
-    delivery.finish()
     tell_work(plan, tally, messages)
     return ExitCode.SKIPPED if delivery.has_skipped else ExitCode.OK

@@ -6,12 +6,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from qeeps_cli.cli.gallery_options import STDIN
 from qeeps_cli.errors import UsageError
 
 if TYPE_CHECKING:
     from qeeps_cli.searching.queries import QueryRequest
-
-STDIN = Path("-")
 
 Query = Annotated[
     list[Path] | None, typer.Option(metavar="IMAGE", help="A picture of the person; may be repeated.")
@@ -32,12 +31,6 @@ Queries = Annotated[
         help='Many queries: a JSON object a line, {"image": path, "box": [x, y, w, h], "id": text}; -: standard input.',
     ),
 ]
-Roots = Annotated[
-    list[Path], typer.Option(metavar="DIR|IMAGE", help="What to search: folders and images; may be repeated.")
-]
-MoreRoots = Annotated[
-    list[Path] | None, typer.Argument(metavar="MORE", help="More to search, so that `--gallery *.jpg` works.")
-]
 Mode = Annotated[
     str,
     typer.Option(
@@ -45,10 +38,6 @@ Mode = Annotated[
         help="exact: the network runs on each pair of query and frame. cached: on each frame once, for all queries. "
         "cascade: cached, then exact for the best frames. auto: exact up to 200 pairs (10,000 on a GPU), else cascade.",
     ),
-]
-Out = Annotated[
-    Path | None,
-    typer.Option(metavar="DIR", help="A folder for results.json and pictures. Default: JSON to standard output."),
 ]
 TopK = Annotated[
     int | None,
@@ -59,7 +48,6 @@ TopK = Annotated[
 MinScore = Annotated[
     float | None, typer.Option(metavar="F", help="Keep only matches that score at least this. Default: all.")
 ]
-Annotate = Annotated[bool, typer.Option(help="Draw the matches into copies of their frames, in DIR/annotated.")]
 ExcludeQuery = Annotated[
     bool, typer.Option("--exclude-query", help="Leave out gallery frames that are the query picture itself.")
 ]

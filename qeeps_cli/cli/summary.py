@@ -19,11 +19,16 @@ NOTES = 10
 
 def tell_result(result: "SearchResult", messages: Messages) -> None:
     """Frames searched, the best match of each of the best frames, what was skipped, and notes."""
+    from qeeps_cli.output.wording import not_found
+
     frames = format_count(result.frames_searched, "frame")
-    matches = format_count(len(result.matches), "match", "matches")
     place = format_box(result.query.box) if result.query.box else "the whole picture"
-    messages.say(f"{frames} searched for {visible_name(result.query.image)} ({place}): {matches}", "bold")
-    if result.matches:
+    person = f"{visible_name(result.query.image)} ({place})"
+    if not result.matches:
+        messages.say(f"{person}: {not_found(result)}", "bold")
+    else:
+        matches = format_count(len(result.matches), "match", "matches")
+        messages.say(f"{frames} searched for {person}: {matches}", "bold")
         rows = [
             [str(match.rank), f"{match.score:.3f}", format_box(match.box), visible_name(match.frame.name)]
             for match in result.best_of_frames()[:BEST]
@@ -40,13 +45,15 @@ def tell_results(
     messages: Messages,
 ) -> None:
     """Several searches of one gallery: the best match of each. rows: id and result."""
+    from qeeps_cli.output.wording import not_found
+
     frames = format_count(max((result.frames_searched for _, result in rows), default=0), "frame")
     queries = format_count(len(rows), "query", "queries")
     messages.say(f"{frames} searched for {queries}; the best match of each:", "bold")
     table = []
     for id, result in rows:
         best = result.matches[0] if result.matches else None
-        shown = [f"{best.score:.3f}", format_box(best.box), best.frame.name] if best else ["", "", "no match"]
+        shown = [f"{best.score:.3f}", format_box(best.box), best.frame.name] if best else ["", "", not_found(result)]
         table.append([visible_name(id), *map(visible_name, shown)])
     messages.say(format_table(["query", "score", "x,y,w,h", "image"], table))
     tell_skipped(skipped, messages)
@@ -81,21 +88,30 @@ def tell_work(plan: "Plan", tally: "Tally", messages: Messages) -> None:
     messages.say("; ".join(parts))
 
 
+def tell_file(path: Path, messages: Messages) -> None:
+    """Where the results are."""
+    messages.say(f"results  {visible_name(path)}")
+
+
 def tell_overview(overview: Path, messages: Messages) -> None:
     """Where the results of several searches are."""
-    messages.say(f"look at  {visible_name(overview.parent)}/*/contact_sheet.jpg")
+    messages.say(f"look at  {visible_name(overview.parent)}/report.html")
+    messages.say(f"         {visible_name(overview.parent)}/*/contact_sheet.jpg")
     messages.say(f"numbers  {visible_name(overview)}, and results.json in the folder of each query")
 
 
 def tell_files(written: "Written", messages: Messages) -> None:
     """Where the pictures and the numbers are."""
-    messages.say(f"look at  {visible_name(written.contact_sheet)}")
+    if written.report is not None:
+        messages.say(f"look at  {visible_name(written.report)}")
+    messages.say(f"{'look at' if written.report is None else '':7}  {visible_name(written.contact_sheet)}")
     if written.annotated:
         pictures = format_count(len(written.annotated), "frame")
         messages.say(f"         {visible_name(written.annotated[0].parent)}/ ({pictures} with matches)")
+    if written.crops:
+        crops = format_count(len(written.crops), "match", "matches")
+        messages.say(f"         {visible_name(written.crops[0].parent)}/ ({crops} cut out)")
     messages.say(f"numbers  {visible_name(written.results)}")
-    for note in written.notes:
-        messages.note(note)
 
 
 def _first_of(lines: list[str], limit: int, messages: Messages) -> list[str]:

@@ -1,5 +1,6 @@
-"""The query picture with its box, and gallery pictures with their matches."""
+"""The query picture with its box, gallery pictures with their matches, and matches cut out of them."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -15,6 +16,20 @@ STRONG_SHARE = 0.5
 def shown_matches(result: SearchResult, top: int, min_score: float) -> list[Match]:
     """The display rule: the matches of ranks 1 to `top`, of all frames together, that score at least `min_score`."""
     return [match for match in result.matches if match.rank <= top and match.score >= min_score]
+
+
+def cropped_matches(result: SearchResult, top: int) -> list[Match]:
+    """The matches to cut out: all that a search limited by top_k or min_score lists, else those of ranks 1 to `top`."""
+    limited = any(result.parameters.get(name) is not None for name in ("top_k", "min_score"))
+    return [match for match in result.matches if limited or match.rank <= top]
+
+
+def cut_out(rgb: np.ndarray, box: Box) -> Image.Image:
+    """The pixels of a picture, (H, W, 3) uint8, that an xyxy box touches; one pixel at least."""
+    height, width = rgb.shape[:2]
+    left, top = min(max(math.floor(box[0]), 0), width - 1), min(max(math.floor(box[1]), 0), height - 1)
+    right, bottom = max(math.ceil(box[2]), left + 1), max(math.ceil(box[3]), top + 1)
+    return Image.fromarray(rgb[top:bottom, left:right])
 
 
 def annotate_query(rgb: np.ndarray, box: Box | None) -> Image.Image:

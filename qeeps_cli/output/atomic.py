@@ -1,8 +1,10 @@
 """Files that are either wholly written or not there: every file of the output floor goes through `atomic_file`."""
 
+import errno
 import os
 import secrets
 import stat
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -39,9 +41,9 @@ def atomic_file(path: str | os.PathLike) -> Iterator[BinaryIO]:
     """
     target = Path(os.path.realpath(path))
     with reporting(path):
-        mode = _mode(target)
-        if mode is not None and not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
-            with open(target, "wb") as stream:
+        mode = _mode(path)
+        if _is_device(mode):
+            with open(path, "wb") as stream:  # not target: a pipe behind /dev/fd/63 has no path of its own
                 yield stream
             return
         temporary, descriptor = _create_beside(target)
@@ -58,25 +60,54 @@ def atomic_file(path: str | os.PathLike) -> Iterator[BinaryIO]:
             raise
 
 
+def check_file(path: str | os.PathLike, overwrite: bool = False) -> None:
+    """Raises OutputError unless `atomic_file` can write `path`; creates nothing. For use before the model is loaded.
+
+    A file that exists is good only with `overwrite`; a device or a pipe is good when it may be written.
+    """
+    with reporting(path):
+        mode = _mode(path)
+        if mode is not None and stat.S_ISDIR(mode):
+            raise OutputError(f"expected a file to write, but {path} is a folder. Name a file in it.")
+        if _is_device(mode):
+            if not os.access(path, os.W_OK):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+            return
+        if mode is not None and not overwrite:
+            raise OutputError(f"expected a new file, but {path} exists. Use --overwrite or another name.")
+        with tempfile.TemporaryFile(dir=Path(os.path.realpath(path)).parent):
+            pass
+
+
 def write_file(path: str | os.PathLike, data: bytes) -> None:
     """Writes `data` to `path` as `atomic_file` does."""
     with atomic_file(path) as stream:
         stream.write(data)
 
 
-def write_stream(stream: BinaryIO, data: bytes, name: str = "standard output") -> None:
-    """Writes and flushes; raises OutputError (full device) or BrokenPipeError (the reader left)."""
+def write_stream(stream: BinaryIO, *parts: bytes, name: str = "standard output") -> None:
+    """Writes the parts and flushes; raises OutputError (full device) or BrokenPipeError (the reader left).
+
+    A signal that interrupts a write leaves each part, where it fits into the stream's buffer, either in it or out: with
+    lines as parts, what was written consists of whole lines once the stream is closed.
+    """
     with reporting(name):
-        stream.write(data)
+        for part in parts:
+            stream.write(part)
         stream.flush()
 
 
-def _mode(path: Path) -> int | None:
+def _mode(path: str | os.PathLike) -> int | None:
     """The file's type and permissions; None where there is none."""
     try:
-        return path.stat().st_mode
+        return os.stat(path).st_mode
     except FileNotFoundError:
         return None
+
+
+def _is_device(mode: int | None) -> bool:
+    """Whether it cannot be replaced: a device, pipe or socket."""
+    return mode is not None and not stat.S_ISREG(mode) and not stat.S_ISDIR(mode)
 
 
 def _create_beside(target: Path) -> tuple[Path, int]:

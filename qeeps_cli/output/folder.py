@@ -1,9 +1,11 @@
 """`--out DIR`: one search as a folder that can be looked through.
 
 - `results.json`: everything, schema qeeps.search/1
+- `report.html`: the query and its best matches as a page, to look through and to judge (see `report`)
 - `contact_sheet.jpg`: the query beside its best matches
 - `query.jpg`: the query picture with its box
 - `annotated/`: each gallery picture that has matches, named by its best rank
+- `crops/`: matches cut out of their pictures, named by rank, where they are asked for; results.json names them
 - `.qeeps-output`: marks the folder as ours and lists the files above
 """
 
@@ -17,22 +19,27 @@ from qeeps_cli.errors import ImageError, OutputError
 from qeeps_cli.gallery import OUTPUT_MARKER
 from qeeps_cli.images import MAX_PIXELS, read_image
 from qeeps_cli.output import json_writer
-from qeeps_cli.output.annotate import annotate_frame, annotate_query, shown_matches
+from qeeps_cli.output.annotate import annotate_frame, annotate_query, cropped_matches, cut_out, shown_matches
 from qeeps_cli.output.atomic import reporting
 from qeeps_cli.output.contact_sheet import contact_sheet, match_tile, query_tile
 from qeeps_cli.output.drawing import jpeg
 from qeeps_cli.output.names import annotated_name
-from qeeps_cli.output.own_folder import ANNOTATED, CONTACT_SHEET, QUERY, RESULTS, OwnFolder
+from qeeps_cli.output.own_folder import ANNOTATED, CONTACT_SHEET, CROPS, QUERY, REPORT, RESULTS, OwnFolder
+from qeeps_cli.output.report import locate_result, make_report
+from qeeps_cli.output.wording import count, not_found
 from qeeps_cli.types import Decoded, Match, SearchResult
 
 
 @dataclass(frozen=True)
 class Written:
-    """What a folder got. annotated: by rank. notes: pictures that could not be drawn, and why."""
+    """What a folder got. report: None where none was asked for. annotated, crops: by rank. notes: pictures that could
+    not be drawn, and why."""
 
     results: Path
     contact_sheet: Path
+    report: Path | None = None
     annotated: list[Path] = field(default_factory=list)
+    crops: list[Path] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
 
@@ -65,6 +72,8 @@ def write_folder(
     mode: str,
     *,
     annotate: bool = True,
+    crops: bool = False,
+    report: bool = True,
     top: int = 50,
     min_score: float = 0.0,
     sheet_top: int = 15,
@@ -73,17 +82,20 @@ def write_folder(
     """Writes the layout above into `out`, which `check_folder` has accepted; each file whole or not at all.
 
     Annotated frames show the matches of ranks 1 to `top` that score at least `min_score`, the contact sheet the best of
-    each frame for the first `sheet_top` frames; results.json holds all. annotate=False leaves annotated/ out. Of files
-    already there, those that an earlier search wrote are replaced or removed and no others. A picture that cannot be
-    read again is a note. weights, mode: as in `search_document`. Raises OutputError, and NotANumberError before
-    anything is written.
+    each frame for the first `sheet_top` frames; results.json holds all. annotate=False leaves annotated/ out and
+    report=False report.html; crops=True adds crops/ with the matches of `cropped_matches`. Of files already there,
+    those that an earlier search wrote are replaced or removed and no others. A picture that cannot be read again is a
+    note. weights, mode: as in `search_document`. Raises OutputError, and NotANumberError before anything is written.
     """
-    document = json_writer.dump(json_writer.search_document(result, weights, mode))
     shown = shown_matches(result, top, min_score)
     names = _picture_names(shown) if annotate else {}
+    cut = cropped_matches(result, top) if crops else []
+    crop_names = _crop_names(cut)
+    document = json_writer.search_document(result, weights, mode)
+    encoded = _with_crops(document, crop_names)
     folder = OwnFolder(Path(out))
-    folder.begin({RESULTS, CONTACT_SHEET, QUERY, *names.values()})
-    folder.write(RESULTS, document)
+    folder.begin({RESULTS, REPORT, CONTACT_SHEET, QUERY, *names.values(), *crop_names.values()})
+    folder.write(RESULTS, encoded)
 
     notes: list[str] = []
     query, query_cell = result.query, None
@@ -93,24 +105,33 @@ def write_folder(
         query_cell = query_tile(picture.rgb, query.box, query.image.name)
     tiles = []
     on_sheet = [match for match in result.best_of_frames() if match.score >= min_score][:sheet_top]
-    on_annotated = _by_frame(shown) if annotate else {}
-    for path, name in {match.frame.path: match.frame.name for match in [*shown, *on_sheet]}.items():
-        drawn = on_annotated.get(path, [])
+    on_annotated, of_crops = _by_frame(shown) if annotate else {}, _by_frame(cut)
+    for path, name in {match.frame.path: match.frame.name for match in [*shown, *on_sheet, *cut]}.items():
+        drawn, cropped = on_annotated.get(path, []), of_crops.get(path, [])
         wanted = [match for match in on_sheet if match.frame.path == path]
-        if not drawn and not wanted:
+        if not drawn and not wanted and not cropped:
             continue
         frame = _read(path, name, max_pixels, notes)
         if frame is None:
             continue
         if drawn:
             folder.write(names[path], jpeg(annotate_frame(frame.rgb, drawn, shown[0].score)))
+        for match in cropped:
+            folder.write(crop_names[match.rank], jpeg(cut_out(frame.rgb, match.box)))
         tiles += [match_tile(frame.rgb, match.box, match.rank, match.score, name) for match in wanted]
     tiles.sort(key=lambda tile: tile.rank)
     summary = _summary(result, weights, mode, len(tiles))
     folder.write(CONTACT_SHEET, jpeg(contact_sheet(query_cell, tiles, summary, _message(result, min_score))))
+    if report:
+        folder.write(REPORT, make_report([locate_result(document, result)], max_pixels=max_pixels).html)
+    made = {rank: name for rank, name in crop_names.items() if name in folder.written}
+    if made != crop_names:
+        folder.write(RESULTS, _with_crops(document, made))
     folder.finish()
     annotated = [folder.out / name for name in names.values() if name in folder.written]
-    return Written(folder.out / RESULTS, folder.out / CONTACT_SHEET, annotated, notes)
+    cut_files = [folder.out / name for name in made.values()]
+    page = folder.out / REPORT if report else None
+    return Written(folder.out / RESULTS, folder.out / CONTACT_SHEET, page, annotated, cut_files, notes)
 
 
 def _picture_names(shown: list[Match]) -> dict[Path, str]:
@@ -120,6 +141,20 @@ def _picture_names(shown: list[Match]) -> dict[Path, str]:
         path: f"{ANNOTATED}/{annotated_name(matches[0].rank, matches[0].frame.name, digits)}"
         for path, matches in _by_frame(shown).items()
     }
+
+
+def _crop_names(cut: list[Match]) -> dict[int, str]:
+    """The crop of each rank, relative to the folder."""
+    digits = max(3, len(str(cut[-1].rank))) if cut else 3
+    return {match.rank: f"{CROPS}/{annotated_name(match.rank, match.frame.name, digits)}" for match in cut}
+
+
+def _with_crops(document: dict, names: Mapping[int, str]) -> bytes:
+    """The document, in which each match that has a crop names it."""
+    matches = [
+        {**match, "crop": names[match["rank"]]} if match["rank"] in names else match for match in document["matches"]
+    ]
+    return json_writer.dump({**document, "matches": matches})
 
 
 def _by_frame(matches: list[Match]) -> dict[Path, list[Match]]:
@@ -139,24 +174,20 @@ def _read(path: Path, name: str, max_pixels: int, notes: list[str]) -> Decoded |
 
 
 def _summary(result: SearchResult, weights: Mapping[str, str], mode: str, drawn: int) -> list[str]:
-    lines = [f"{_count(result.frames_searched, 'frame')} searched"]
+    lines = [f"{count(result.frames_searched, 'frame')} searched"]
     if drawn:
-        lines.append(f"{_count(len(result.matches), 'match', 'matches')}")
-        lines.append(f"the best of {_count(drawn, 'frame')} shown")
+        lines.append(f"{count(len(result.matches), 'match', 'matches')}")
+        lines.append(f"the best of {count(drawn, 'frame')} shown")
     if result.skipped:
-        lines.append(f"{_count(len(result.skipped), 'input')} skipped")
+        lines.append(f"{count(len(result.skipped), 'input')} skipped")
     return [*lines, f"mode {mode}", f"weights {weights['name']}"]
 
 
 def _message(result: SearchResult, min_score: float) -> str:
     """What the contact sheet says where it has no match to show."""
     if not result.matches:
-        return f"no matches in {_count(result.frames_searched, 'frame')}"
+        return not_found(result)
     best = result.matches[0].score
     if best >= min_score:
         return "no matches shown"  # none was asked for, or none of their pictures could be read again
     return f"no match scores {min_score:.2f} or more; the best scores {best:.2f}"
-
-
-def _count(number: int, singular: str, plural: str = "") -> str:
-    return f"{number} {singular if number == 1 else plural or singular + 's'}"

@@ -17,6 +17,8 @@ from qeeps_cli.errors import NotANumberError
 from qeeps_cli.types import Box, Match, Query, SearchResult
 
 SCHEMA = "qeeps.search/1"
+SEARCHES_SCHEMA = "qeeps.searches/1"  # several searches as one document
+OVERVIEW_SCHEMA = "qeeps.overview/1"  # several searches, each in a folder of its own
 BOX_DECIMALS = 2
 SCORE_DECIMALS = 6
 
@@ -34,6 +36,7 @@ def search_document(result: SearchResult, weights: Mapping[str, str], mode: str)
         "mode": mode,
         "parameters": {key: result.parameters[key] for key in sorted(result.parameters)},
         "frames_searched": result.frames_searched,
+        "best_score": best_score(result),
         "notes": list(result.notes),
         "skipped": [
             {"image": skipped.name, "reason": skipped.reason}
@@ -53,15 +56,21 @@ def query_document(query: Query) -> dict:
 
 
 def match_document(match: Match) -> dict:
-    """One match as JSON types. Raises NotANumberError when a score or the box is not finite."""
-    where = f"match {match.rank} in {match.frame.name}"
+    """One match as JSON types; without `rank` where it has none. Raises NotANumberError when a score or the box is not
+    finite."""
+    where = f"match {match.rank} in {match.frame.name}" if match.rank else f"a match in {match.frame.name}"
     return {
-        "rank": int(match.rank),
+        **({"rank": int(match.rank)} if match.rank else {}),
         "image": match.frame.name,
         "box": border_box(match.box, where),
         "score": border_score(match.score, where),
         "person_score": border_score(match.person_score, where),
     }
+
+
+def best_score(result: SearchResult) -> float | None:
+    """The score of the best candidate, rounded for the border. Raises NotANumberError."""
+    return None if result.best_score is None else border_score(result.best_score, "the best candidate")
 
 
 def border_box(box: Box, where: str) -> list[float]:
@@ -99,7 +108,7 @@ def _json(value: object, where: str) -> str:
     try:
         return json.dumps(value, ensure_ascii=True, allow_nan=False)
     except ValueError:
-        raise NotANumberError(f"{where} holds a number that is not finite: {value!r}. Nothing was written.") from None
+        raise NotANumberError(f"{where} holds a number that is not finite: {value!r}. It was not written.") from None
 
 
 def _finite(value: float, decimals: int, where: str) -> float:
@@ -107,6 +116,6 @@ def _finite(value: float, decimals: int, where: str) -> float:
     if not math.isfinite(value):
         raise NotANumberError(
             f"{where} is {value}, expected a finite number: the weights or the device gave a wrong result. "
-            "Nothing was written; try --device cpu, and `qeeps weights verify`."
+            "It was not written; try --device cpu, and `qeeps weights verify`."
         )
     return round(value, decimals) + 0.0  # + 0.0: no "-0.0"

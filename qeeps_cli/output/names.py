@@ -18,10 +18,11 @@ def printable(name: str) -> str:
 
 
 def annotated_name(rank: int, frame_name: str, digits: int = 3) -> str:
-    """The output file of a gallery frame whose best match has this rank: `a/1.png` at rank 7 is `007_a_1.png.jpg`.
+    """The output file of a match, or of a gallery frame whose best match has this rank: `a/1.png` at rank 7 is
+    `007_a_1.png.jpg`.
 
-    The rank belongs to one frame only, so the names of a result differ whatever the frames are called, also on a file
-    system that ignores case. digits: to which the rank is zero-padded, so that the files sort by rank.
+    A rank occurs once, so the names of a result differ whatever the frames are called, also on a file system that
+    ignores case. digits: to which the rank is zero-padded, so that the files sort by rank.
     """
     stem = _plain(os.path.normpath(frame_name).lstrip("./\\"))
     if stem.lower().endswith((".jpg", ".jpeg")):
@@ -35,7 +36,7 @@ def folder_names(ids: Sequence[str]) -> list[str]:
     The names differ, also on a file system that ignores case, and none is that of a file that we write beside them.
     """
     names: list[str] = []
-    taken = {"results.json", "annotated"}
+    taken = {"results.json", "report.html", "annotated", "crops"}
     for number, text in enumerate(ids, start=1):
         wanted = elide(_plain(text).strip("."), MAX_STEM, ellipsis="__") or "query"
         name, attempt = wanted, number

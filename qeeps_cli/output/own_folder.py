@@ -7,7 +7,9 @@ from pathlib import Path
 from qeeps_cli.gallery import OUTPUT_MARKER
 from qeeps_cli.output.atomic import reporting, write_file
 
-RESULTS, CONTACT_SHEET, QUERY, ANNOTATED = "results.json", "contact_sheet.jpg", "query.jpg", "annotated"
+RESULTS, CONTACT_SHEET, QUERY, REPORT = "results.json", "contact_sheet.jpg", "query.jpg", "report.html"
+ANNOTATED, CROPS = "annotated", "crops"
+FILES, FOLDERS = (RESULTS, CONTACT_SHEET, QUERY, REPORT), (ANNOTATED, CROPS)
 
 
 class OwnFolder:
@@ -55,7 +57,7 @@ class OwnFolder:
         if not (self.out / OUTPUT_MARKER).is_file() or self.out.is_symlink():
             return
         self._remove(self._listed())
-        for folder in (self.out / ANNOTATED, self.out):
+        for folder in (*(self.out / name for name in FOLDERS), self.out):
             others = set(os.listdir(folder)) - {OUTPUT_MARKER} if folder.is_dir() else {"absent"}
             if not others:
                 (folder / OUTPUT_MARKER).unlink(missing_ok=True)
@@ -66,7 +68,7 @@ class OwnFolder:
         marker = self.out / OUTPUT_MARKER
         lines = marker.read_text("ascii", "replace").splitlines() if marker.is_file() else []
         # Only names that we could have written: the marker is a plain text file, and what it lists may be removed.
-        return {line for line in lines if line in (RESULTS, CONTACT_SHEET, QUERY) or _is_ours(line)}
+        return {line for line in lines if line in FILES or _is_ours(line)}
 
     def _mark(self, names: set[str]) -> None:
         write_file(self.out / OUTPUT_MARKER, "".join(f"{name}\n" for name in sorted(names)).encode("ascii"))
@@ -75,5 +77,5 @@ class OwnFolder:
 def _is_ours(name: str) -> bool:
     folder, _, file = name.partition("/")
     if not file:  # a folder of several results
-        return name.endswith("/") and folder not in ("", ".", "..", ANNOTATED) and os.sep not in folder
-    return folder == ANNOTATED and file.endswith(".jpg") and "/" not in file and os.sep not in file
+        return name.endswith("/") and folder not in ("", ".", "..", *FOLDERS) and os.sep not in folder
+    return folder in FOLDERS and file.endswith(".jpg") and "/" not in file and os.sep not in file

@@ -1,7 +1,8 @@
 """Several searches of one run: as one JSON document, or as a folder with a folder for each.
 
 - `results.json`: an overview, schema qeeps.overview/1
-- `<id>/`: each search, as `folder` lays it out
+- `report.html`: all searches as one page, to look through and to judge (see `report`)
+- `<id>/`: each search, as `folder` lays it out, without a page of its own
 - `.qeeps-output`: marks the folder as ours and lists the above
 """
 
@@ -13,11 +14,10 @@ from qeeps_cli.images import MAX_PIXELS
 from qeeps_cli.output import json_writer
 from qeeps_cli.output.folder import Written, write_folder
 from qeeps_cli.output.names import folder_names
-from qeeps_cli.output.own_folder import RESULTS, OwnFolder
+from qeeps_cli.output.own_folder import REPORT, RESULTS, OwnFolder
+from qeeps_cli.output.report import SEARCHES, locate_result, make_report
+from qeeps_cli.output.report_pictures import Located
 from qeeps_cli.types import SearchResult
-
-SCHEMA = "qeeps.searches/1"
-OVERVIEW_SCHEMA = "qeeps.overview/1"
 
 
 def encode_search(id: str, result: SearchResult, weights: Mapping[str, str], mode: str) -> bytes:
@@ -28,7 +28,7 @@ def encode_search(id: str, result: SearchResult, weights: Mapping[str, str], mod
 def join_searches(documents: Iterable[bytes]) -> bytes:
     """What `encode_search` gave, as one document of schema `qeeps.searches/1`."""
     inner = b",\n".join(document.rstrip(b"\n") for document in documents)
-    return b'{\n  "schema": "%s",\n  "searches": [\n%s\n  ]\n}\n' % (SCHEMA.encode("ascii"), inner)
+    return b'{\n  "schema": "%s",\n  "searches": [\n%s\n  ]\n}\n' % (json_writer.SEARCHES_SCHEMA.encode("ascii"), inner)
 
 
 class SearchesFolder:
@@ -39,8 +39,10 @@ class SearchesFolder:
         self._ids = list(ids)
         self._names = folder_names(self._ids)
         self._entries: list[dict[str, Any]] = []
+        self._located: list[Located] = []
+        self._max_pixels = MAX_PIXELS
         self._folder = OwnFolder(self.out)
-        self._folder.begin({RESULTS, *(f"{name}/" for name in self._names)})
+        self._folder.begin({RESULTS, REPORT, *(f"{name}/" for name in self._names)})
 
     def write(
         self,
@@ -48,13 +50,18 @@ class SearchesFolder:
         weights: Mapping[str, str],
         mode: str,
         *,
-        annotate: bool = True,
         max_pixels: int = MAX_PIXELS,
+        **options: Any,
     ) -> Written:
-        """The next search, in the order of the ids. Raises OutputError and NotANumberError as `write_folder` does."""
+        """The next search, in the order of the ids. options: of `write_folder`; raises what that raises."""
+        self._max_pixels = max_pixels
         number = len(self._entries)
         name = self._names[number]
-        written = write_folder(self.out / name, result, weights, mode, annotate=annotate, max_pixels=max_pixels)
+        options |= {"report": False, "max_pixels": max_pixels}
+        written = write_folder(self.out / name, result, weights, mode, **options)
+        if number < SEARCHES:
+            document = json_writer.search_document(result, weights, mode)
+            self._located.append(locate_result(document, result, self._ids[number], len(self._ids)))
         self._folder.written.add(f"{name}/")
         self._entries.append(
             {
@@ -64,6 +71,7 @@ class SearchesFolder:
                 "frames_searched": result.frames_searched,
                 "skipped": len(result.skipped),
                 "matches": len(result.matches),
+                "best_score": json_writer.best_score(result),
                 "best": json_writer.match_document(result.matches[0]) if result.matches else None,
             }
         )
@@ -72,11 +80,13 @@ class SearchesFolder:
     def finish(self, weights: Mapping[str, str], mode: str) -> Path:
         """The overview; returns its path. What an earlier run left in the folder is removed."""
         document = {
-            "schema": OVERVIEW_SCHEMA,
+            "schema": json_writer.OVERVIEW_SCHEMA,
             "weights": {"name": weights["name"], "digest": weights["digest"]},
             "mode": mode,
             "searches": self._entries,
         }
         self._folder.write(RESULTS, json_writer.dump(document))
+        report = make_report(self._located, total=len(self._entries), max_pixels=self._max_pixels)
+        self._folder.write(REPORT, report.html)
         self._folder.finish()
         return self.out / RESULTS

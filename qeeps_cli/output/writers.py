@@ -1,53 +1,158 @@
-"""A search result as one file: a class for each format, picked by name with `get_writer`."""
+"""The searches of one run as one file: a class for each format, picked by name with `get_writer`.
+
+A writer takes the results in the order of the queries, and `finish` gives the file. JSONL may instead flow: its lines
+are then made from matches as they are found, and neither the results nor `finish` add anything.
+
+With several queries every format says whose a match is: JSON has a search for each (schema `qeeps.searches/1`), JSONL
+a field `query` and CSV a column `query` with the query's id, COCO a category for each.
+"""
 
 import csv
 import io
-from collections.abc import Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 
 from qeeps_cli.errors import UsageError
 from qeeps_cli.output import json_writer
-from qeeps_cli.types import SearchResult
+from qeeps_cli.output.coco import CocoDataset
+from qeeps_cli.output.searches import encode_search, join_searches
+from qeeps_cli.types import Match, SearchResult
+
+# A spreadsheet takes a cell that begins with one of these for a formula, also inside quotes.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
-class JsonWriter:
-    """The whole result, schema `qeeps.search/1` (see `json_writer`)."""
+class Writer(ABC):
+    """One format. weights, mode: as in `search_document`. several: whether matches need to say whose they are."""
 
-    extension = ".json"
+    flows = False
 
-    def encode(self, result: SearchResult, weights: Mapping[str, str], mode: str) -> bytes:
-        return json_writer.dump(json_writer.search_document(result, weights, mode))
+    def __init__(self, weights: Mapping[str, str], mode: str, several: bool = False):
+        self.weights = weights
+        self.mode = mode
+        self.several = several
+
+    @abstractmethod
+    def take(self, id: str, result: SearchResult) -> None:
+        """The next result. Raises NotANumberError when a score or a box is not finite."""
+
+    @abstractmethod
+    def finish(self) -> bytes:
+        """The file."""
 
 
-class JsonlWriter:
-    """A match a line, each as in the JSON's `matches`; nothing of the query."""
+class JsonWriter(Writer):
+    """Everything, schema `qeeps.search/1` (see `json_writer`), of several queries `qeeps.searches/1`.
 
-    extension = ".jsonl"
+    Keeps the text of each result, which is smaller than the result.
+    """
 
-    def encode(self, result: SearchResult, weights: Mapping[str, str], mode: str) -> bytes:
-        return b"".join(json_writer.dump_line(json_writer.match_document(match)) for match in result.matches)
+    def __init__(self, *common, **options):
+        super().__init__(*common, **options)
+        self._documents: list[bytes] = []
+
+    def take(self, id: str, result: SearchResult) -> None:
+        if self.several:
+            self._documents.append(encode_search(id, result, self.weights, self.mode))
+        else:
+            self._documents.append(json_writer.dump(json_writer.search_document(result, self.weights, self.mode)))
+
+    def finish(self) -> bytes:
+        return join_searches(self._documents) if self.several else b"".join(self._documents)
 
 
-class CsvWriter:
-    """A match a row under a header line. Names are quoted and keep their bytes, also those that are not UTF-8."""
+class JsonlWriter(Writer):
+    """A match a line, ranked as in the JSON's `matches`; nothing of the query but, of several, its id."""
 
-    extension = ".csv"
+    def __init__(self, *common, **options):
+        super().__init__(*common, **options)
+        self._lines: list[bytes] = []
+
+    def take(self, id: str, result: SearchResult) -> None:
+        self._lines += self.lines(id, result.matches)
+
+    def finish(self) -> bytes:
+        return b"".join(self._lines)
+
+    def lines(self, id: str, matches: Sequence[Match]) -> list[bytes]:
+        """The lines of some matches. Raises NotANumberError."""
+        whose = {"query": id} if self.several else {}
+        return [json_writer.dump_line({**whose, **json_writer.match_document(match)}) for match in matches]
+
+
+class FlowingJsonlWriter(JsonlWriter):
+    """The same in the order in which frames are finished, and so without ranks: only `lines` gives any."""
+
+    flows = True
+
+    def take(self, id: str, result: SearchResult) -> None:
+        """Its matches were lines already."""
+
+
+class CsvWriter(Writer):
+    """A match a row under a header line.
+
+    Names are quoted and keep their bytes, also those that are not UTF-8. One that a spreadsheet would take for a
+    formula begins with `./`, which is the same file.
+    """
+
     columns = ("rank", "image", "x", "y", "w", "h", "score", "person_score")
 
-    def encode(self, result: SearchResult, weights: Mapping[str, str], mode: str) -> bytes:
-        text = io.StringIO()
+    def __init__(self, *common, **options):
+        super().__init__(*common, **options)
+        self._text = io.StringIO()
         # Text is always quoted: a reader then keeps a carriage return or a newline inside a file name.
-        rows = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
-        text.write(",".join(self.columns) + "\n")
+        self._rows = csv.writer(self._text, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
+        self._text.write(",".join((("query",) if self.several else ()) + self.columns) + "\n")
+
+    def take(self, id: str, result: SearchResult) -> None:
+        whose = [id] if self.several else []
         for match in map(json_writer.match_document, result.matches):
-            rows.writerow([match["rank"], match["image"], *match["box"], match["score"], match["person_score"]])
-        return text.getvalue().encode("utf-8", "surrogateescape")
+            image = f"./{match['image']}" if match["image"].startswith(_FORMULA) else match["image"]
+            row = [match["rank"], image, *match["box"], match["score"], match["person_score"]]
+            self._rows.writerow([*whose, *row])
+
+    def finish(self) -> bytes:
+        return self._text.getvalue().encode("utf-8", "surrogateescape")
 
 
-WRITERS = {"json": JsonWriter, "jsonl": JsonlWriter, "csv": CsvWriter}
+class CocoWriter(Writer):
+    """A COCO dataset of the matches (see `coco`)."""
+
+    def __init__(self, *common, **options):
+        super().__init__(*common, **options)
+        self._dataset = CocoDataset(self.weights, self.mode)
+
+    def take(self, id: str, result: SearchResult) -> None:
+        self._dataset.add(id if self.several else "query", result)
+
+    def finish(self) -> bytes:
+        return self._dataset.encode()
 
 
-def get_writer(name: str) -> JsonWriter | JsonlWriter | CsvWriter:
-    """The writer of a format. Its `encode(result, weights, mode)` gives bytes, or raises NotANumberError."""
+WRITERS: dict[str, type[Writer]] = {"json": JsonWriter, "jsonl": JsonlWriter, "csv": CsvWriter, "coco": CocoWriter}
+
+
+def check_format(name: str) -> None:
+    """Raises UsageError when no format is called that."""
     if name not in WRITERS:
         raise UsageError(f"--format expects one of {', '.join(WRITERS)}, got {name!r}.")
-    return WRITERS[name]()
+
+
+def get_writer(
+    name: str, weights: Mapping[str, str], mode: str, *, several: bool = False, flows: bool = False
+) -> Writer:
+    """The writer of a format. flows: without ranks but as frames are finished, where the format can do that.
+
+    Raises UsageError for an unknown name.
+    """
+    check_format(name)
+    kind = FlowingJsonlWriter if flows and name == "jsonl" else WRITERS[name]
+    return kind(weights, mode, several=several)
+
+
+def encode_result(name: str, result: SearchResult, weights: Mapping[str, str], mode: str) -> bytes:
+    """One search in a format. Raises UsageError for an unknown name, NotANumberError."""
+    writer = get_writer(name, weights, mode)
+    writer.take("", result)
+    return writer.finish()

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from qeeps_cli.cache.store import Cache, PairStore
 from qeeps_cli.images import MAX_PIXELS
 from qeeps_cli.searching.engine import Engine, QueryPerson
+from qeeps_cli.searching.out_of_memory import Batches
 from qeeps_cli.searching.reading import ReadFrame, find_usable, in_batches, read_frames
 from qeeps_cli.types import Detections, GalleryFrame
 
@@ -45,7 +46,8 @@ def search_pairs(
 
     stores: of each query, read and filled; None: nothing is kept. refresh: compute what is stored, and replace it.
     wanted: the queries that a frame is searched for, default all. proposals: whether a pair's answer has to hold its
-    proposals; a stored one without them does not count. Raises NotANumberError when a score is not finite.
+    proposals; a stored one without them does not count. Raises NotANumberError when a score is not finite, OutOfMemory
+    when the device's memory does not suffice for one frame.
     """
     pairs = _Pairs(engine, queries, stores, max_pixels, refresh, wanted, proposals)
     reads = read_frames(
@@ -64,6 +66,7 @@ class _Pairs:
 
     def __init__(self, engine, queries, stores, max_pixels, refresh, wanted, proposals):
         self.engine: Engine = engine
+        self.batches = Batches(engine.device)
         self.queries: Sequence[QueryPerson] = queries
         self.stores: Sequence[PairStore] | None = stores
         self.max_pixels: int = max_pixels
@@ -100,24 +103,28 @@ class _Pairs:
 
     def _compute(self, reads: list[ReadFrame]) -> dict[tuple[int, str], Detections]:
         """The missing pairs of frames of one size."""
-        if not reads:
-            return {}
+        found = self.batches.run(self._search, reads)
+        return {
+            (query, read.digest): self._keep(query, read, detections)
+            for read, answers in zip(reads, found, strict=True)
+            for query, detections in answers.items()
+        }
+
+    def _search(self, reads: Sequence[ReadFrame]) -> list[dict[int, Detections]]:
+        """For each frame the answers for the queries that it is missing; as many frames as run together."""
         prepared = self.engine.prepare([read.decoded.rgb for read in reads])
         missing: dict[int, list[int]] = {}
         for number, read in enumerate(reads):
             for query in self.missing(read.frame, read.digest):
                 missing.setdefault(query, []).append(number)
-        found = {}
+        answers: list[dict[int, Detections]] = [{} for _ in reads]
         for query, numbers in missing.items():
-            chosen = [reads[number] for number in numbers]
-            needed = [self.needs_proposals(query, read.frame) for read in chosen]
+            needed = [self.needs_proposals(query, reads[number].frame) for number in numbers]
             picked = prepared if len(numbers) == len(reads) else prepared.pick(numbers)
             results = self.engine.search(self.queries[query], picked, proposals=any(needed))
-            for read, detections, with_proposals in zip(chosen, results, needed, strict=True):
-                if not with_proposals:
-                    detections = replace(detections, proposals=None)
-                found[query, read.digest] = self._keep(query, read, detections)
-        return found
+            for number, detections, with_proposals in zip(numbers, results, needed, strict=True):
+                answers[number][query] = detections if with_proposals else replace(detections, proposals=None)
+        return answers
 
     def _keep(self, query: int, read: ReadFrame, detections: Detections) -> Detections:
         if self.stores is None:

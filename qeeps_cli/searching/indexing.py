@@ -7,8 +7,9 @@ from qeeps_cli.cache.detections import About
 from qeeps_cli.cache.store import Cache, FrameStore
 from qeeps_cli.images import MAX_PIXELS
 from qeeps_cli.searching.engine import Engine
+from qeeps_cli.searching.galleries import Gallery, nothing_searched
+from qeeps_cli.searching.out_of_memory import Batches, run_or_on_cpu
 from qeeps_cli.searching.reading import ReadFrame, find_usable, in_batches, read_frames
-from qeeps_cli.searching.request import Gallery, nothing_searched
 from qeeps_cli.types import Detections, GalleryFrame, Skipped
 
 
@@ -44,7 +45,7 @@ def index_frames(
 
     store, cache: None: nothing is kept. refresh: run what is stored, and replace it. load: with the detections of
     stored frames. proposals: whether a frame's detections have to hold its proposals; a stored one without them does
-    not count.
+    not count. Raises OutOfMemory when the device's memory does not suffice for one frame.
     """
     index = _Index(engine, store, max_pixels, refresh, load, proposals or (lambda frame: False))
     reads = read_frames(frames, index.find, cache, ahead=max(4, 2 * batch), max_pixels=max_pixels)
@@ -77,12 +78,26 @@ def index_gallery(
     refresh: bool = False,
     progress: Callable[[int, int, str], None] = lambda done, total, what: None,
 ) -> IndexSummary:
-    """`index_frames` for all frames of a gallery. Raises NothingToSearchError when none of them could be used."""
-    summary = IndexSummary(skipped=list(gallery.skipped), notes=list(gallery.notes))
-    store = cache.frames(engine.fingerprint())
-    indexed = index_frames(
-        engine, gallery.frames, store, cache, batch=batch, max_pixels=max_pixels, refresh=refresh, load=False
-    )
+    """`index_frames` for all frames of a gallery; all of them on the CPU where the memory of a GPU that was not asked
+    for by name does not suffice.
+
+    Raises NothingToSearchError when none of them could be used, OutOfMemory.
+    """
+
+    def index(engine: Engine, notes: list[str]) -> IndexSummary:
+        store = cache.frames(engine.fingerprint())
+        indexed = index_frames(
+            engine, gallery.frames, store, cache, batch=batch, max_pixels=max_pixels, refresh=refresh, load=False
+        )
+        return _summarise(indexed, gallery, notes, progress)
+
+    return run_or_on_cpu(engine, index)
+
+
+def _summarise(
+    indexed: Iterable[IndexedFrame], gallery: Gallery, notes: list[str], progress: Callable[[int, int, str], None]
+) -> IndexSummary:
+    summary = IndexSummary(skipped=list(gallery.skipped), notes=[*notes, *gallery.notes])
     for done, item in enumerate(indexed, start=1):
         progress(done, len(gallery.frames), "frames indexed")
         if item.skipped is not None:
@@ -109,6 +124,7 @@ class _Index:
 
     def __post_init__(self):
         self.renewed: set[str] = set()
+        self.batches = Batches(self.engine.device)
 
     def find(self, frame: GalleryFrame, digest: str) -> About | None:
         if self.store is None or (self.refresh and digest not in self.renewed):
@@ -137,7 +153,9 @@ class _Index:
         if not reads:
             return {}
         needed = self.needs_proposals(reads[0].frame)
-        results = self.engine.detect([read.decoded.rgb for read in reads], proposals=needed)
+        results = self.batches.run(
+            lambda some: self.engine.detect([read.decoded.rgb for read in some], proposals=needed), reads
+        )
         return {read.digest: self._keep(read, found, needed) for read, found in zip(reads, results, strict=True)}
 
     def _keep(self, read: ReadFrame, detections: Detections, with_proposals: bool) -> Detections:

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from qeeps_cli.searching.request import SearchOptions, nothing_searched
+from qeeps_cli.searching.galleries import nothing_searched
+from qeeps_cli.searching.request import SearchOptions
 from qeeps_cli.types import Detections, GalleryFrame, Match, Query, SearchResult, Skipped
 
 LISTED = 10_000  # matches that a ranking keeps beside the best of each frame, unless top_k says how many in all

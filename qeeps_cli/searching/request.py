@@ -1,22 +1,19 @@
-"""What a search starts from, read and checked before any network is loaded: query picture, gallery, options."""
+"""What a search starts from, read and checked before any network is loaded: query picture and options."""
 
 import math
-import os
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from qeeps_cli.boxes import fit_box
-from qeeps_cli.errors import NothingToSearchError, UsageError
-from qeeps_cli.gallery import FrameList, list_gallery, natural_key
+from qeeps_cli.errors import UsageError
 from qeeps_cli.images import MAX_PIXELS, read_image
 from qeeps_cli.searching.cascade import shortlist_size
-from qeeps_cli.types import Box, Query, Skipped
+from qeeps_cli.types import Box, Query
 
 MODES = ("exact", "cached", "cascade", "auto")
-_REASONS_TOLD = 10
 
 
 @dataclass(frozen=True)
@@ -86,17 +83,6 @@ class QueryPicture:
         return decoded.rgb
 
 
-@dataclass(frozen=True)
-class Gallery:
-    """The frames to search in natural order, and the folders that could not be listed. roots: as they were given."""
-
-    roots: tuple[str, ...]
-    frames: FrameList
-    recursive: bool = True
-    skipped: list[Skipped] = field(default_factory=list)
-    notes: tuple[str, ...] = ()
-
-
 def read_query(image: Path | str, box: Sequence[float] | None = None, max_pixels: int = MAX_PIXELS) -> QueryPicture:
     """Decode the query and fit its box into it.
 
@@ -111,55 +97,6 @@ def read_query(image: Path | str, box: Sequence[float] | None = None, max_pixels
         (f"the query {image.name}: {decoded.note}",) if decoded.note else (),
     )
     return picture if box is None else picture.with_box(*fit_box(_checked(box), *decoded.size))
-
-
-def list_galleries(roots: Sequence[Path | str], recursive: bool = True, exclude: Iterable[Path] = ()) -> Gallery:
-    """The frames of one gallery or more; a frame that several roots lead to is listed once.
-
-    roots: folders and images. With one root, names are relative to it; with more, each name begins with its root as it
-    was given. Raises UsageError for a root that cannot be used, NothingToSearchError when none holds an image.
-    """
-    roots = [Path(root) for root in roots]
-    lists: list[FrameList] = []
-    skipped: list[Skipped] = []
-    empty: list[NothingToSearchError] = []
-    exclude = list(exclude)
-    for root in roots:
-        here: list[Skipped] = []
-        try:
-            lists.append(list_gallery(root, recursive=recursive, exclude=exclude, skipped=here))
-        except NothingToSearchError as error:
-            empty.append(error)
-        if len(roots) > 1:  # a root that is an image is its own frame's path
-            here = [Skipped((root / item.name).as_posix(), item.reason) for item in here]
-        skipped += here
-    if not lists:
-        raise empty[0] if empty else UsageError("expected at least one gallery, a folder or an image, got none.")
-    return Gallery(
-        roots=tuple(map(str, roots)),
-        frames=lists[0] if len(roots) == 1 else _merged(lists),
-        recursive=recursive,
-        skipped=skipped,
-        notes=tuple(str(error).splitlines()[0] for error in empty),
-    )
-
-
-def _merged(lists: Iterable[FrameList]) -> FrameList:
-    """Each file once, under the path by which it was found first."""
-    names: dict[str, str] = {}
-    for frames in lists:
-        for frame in frames:
-            names.setdefault(os.path.realpath(frame.path), frame.path.as_posix())
-    return FrameList(None, sorted(names.values(), key=natural_key))
-
-
-def nothing_searched(skipped: Sequence[Skipped], notes: Sequence[str]) -> NothingToSearchError:
-    """The error of a gallery of which no frame could be used, with the reasons."""
-    lines = [f"  {item.name}: {item.reason}" for item in skipped[:_REASONS_TOLD]]
-    if len(skipped) > _REASONS_TOLD:
-        lines.append(f"  and {len(skipped) - _REASONS_TOLD} more")
-    reasons = "\n".join([*lines, *(f"  {note}" for note in notes)])
-    return NothingToSearchError(f"nothing to search: none of the gallery's images could be used.\n{reasons}")
 
 
 def _checked(box: Sequence[float]) -> Box:

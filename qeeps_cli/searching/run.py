@@ -5,7 +5,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -15,21 +15,25 @@ from qeeps_cli.cache.location import choose_folder
 from qeeps_cli.cache.store import Cache
 from qeeps_cli.device import resolve_device
 from qeeps_cli.model.config import InferenceParams
+from qeeps_cli.searching import out_of_memory
 from qeeps_cli.searching.cascade import shortlist
 from qeeps_cli.searching.engine import Engine, QueryPerson
 from qeeps_cli.searching.exact import FrameAnswer, search_pairs
+from qeeps_cli.searching.findings import Findings
+from qeeps_cli.searching.galleries import Gallery
 from qeeps_cli.searching.indexing import IndexedFrame, index_frames
+from qeeps_cli.searching.out_of_memory import Batches, OutOfMemory
 from qeeps_cli.searching.plan import Plan, plan_search
-from qeeps_cli.searching.ranking import Ranking, Rows
-from qeeps_cli.searching.request import Gallery, QueryPicture, SearchOptions
+from qeeps_cli.searching.request import QueryPicture, SearchOptions
 from qeeps_cli.searching.scoring import CachedGallery, Scorer, best_of_frames, rank_cached
-from qeeps_cli.types import GalleryFrame, SearchResult
+from qeeps_cli.types import GalleryFrame, Match, SearchResult
 from qeeps_cli.weights import Checkpoint, find_weights, load_model, read_checkpoint
 
 GPU_BATCH = 8
 TOGETHER = 16  # queries that share a decoding of the frames; each holds its picture in memory
 
 Progress = Callable[[int, int, str], None]
+Tell = Callable[[int, list[Match]], None]
 
 
 @dataclass
@@ -57,7 +61,8 @@ def load_engine(
     weights: as in `find_weights`. device: as in `resolve_device`. Raises WeightsError, UsageError, DeviceError.
     """
     checkpoint = read_checkpoint(find_weights(weights))
-    engine = Engine(load_model(checkpoint), resolve_device(device), params, weights_digest=checkpoint.digest)
+    model, chosen = load_model(checkpoint), resolve_device(device)
+    engine = out_of_memory.make_engine(model, chosen, params, checkpoint.digest, by_name=device != "auto")
     return engine, checkpoint
 
 
@@ -88,13 +93,16 @@ def run_search(
     refresh: bool = False,
     progress: Progress = lambda done, total, what: None,
     tally: Tally | None = None,
+    tell: Tell | None = None,
 ) -> Iterator[SearchResult]:
     """Search the gallery for each picture's person; the results come in the order of the pictures.
 
     cache: read and filled; None: nothing is kept. refresh: compute again what it holds. progress: called with (done,
-    total, what) as frames and pairs are answered. tally: counts what was computed. The results do not depend on what
-    the cache held before. Raises NothingToSearchError when no frame could be used, NotANumberError when the network
-    gives a score that is not finite.
+    total, what) as frames and pairs are answered. tally: counts what was computed. tell: called with the number of a
+    query (from 0) and matches as their scores become final, as `Findings` says. The results do not depend on what the
+    cache held before. Raises NothingToSearchError when no frame could be used, NotANumberError when the network
+    gives a score that is not finite, OutOfMemory when a frame does not fit into the device's memory and the device was
+    asked for by name or told matches already.
     """
     options = options or SearchOptions()
     plan = plan_search(options, len(gallery.frames), len(pictures), engine.device.type)
@@ -103,9 +111,9 @@ def run_search(
     # Without a cache, what the second look at the frames needs is kept in a temporary one.
     temporary = nullcontext(cache) if keeping or plan.mode == "exact" else Cache(None, warn=lambda text: None)
     with temporary as used:
-        search = _Search(engine, gallery, options, plan, used, refresh, progress, tally, len(pictures), keeping)
+        search = _Search(engine, gallery, options, plan, used, refresh, progress, tally, tell, len(pictures), keeping)
         for start in range(0, len(pictures), TOGETHER):
-            yield from search.run(pictures[start : start + TOGETHER])
+            yield from search.run_or_on_cpu(pictures[start : start + TOGETHER], start)
 
 
 @dataclass(frozen=True)
@@ -128,27 +136,60 @@ class _Search:
     refresh: bool
     progress: Progress
     tally: Tally
+    tell: Tell | None
     queries: int
     keeps_pairs: bool
     pairs_done: int = 0
+    notes: list[str] = field(default_factory=list)
 
-    def run(self, pictures: Sequence[QueryPicture]) -> Iterator[SearchResult]:
-        """Some of the queries."""
+    def run_or_on_cpu(self, pictures: Sequence[QueryPicture], first: int) -> list[SearchResult]:
+        """`run`; where the GPU's memory does not suffice, once more on the CPU, which then does all that is left."""
+        done, told = self.pairs_done, False
+
+        def tell(number: int, matches: list[Match]) -> None:
+            nonlocal told
+            told = True
+            self.tell(number, matches)
+
+        def run(engine: Engine, notes: list[str]) -> list[SearchResult]:
+            if notes:
+                if told:  # what was told cannot be taken back, and another device's scores differ a little
+                    raise OutOfMemory(f"the memory of {self.engine.device} ran out in mid-run. Use --device cpu.")
+                self._move(engine, notes)
+                self.pairs_done = done
+            return list(self.run(pictures, first, self.tell and tell))
+
+        return out_of_memory.run_or_on_cpu(self.engine, run)
+
+    def _move(self, engine: Engine, notes: list[str]) -> None:
+        """Go on with another engine: what was kept of this one's frames is not the other's."""
+        self.engine, self.notes = engine, notes
+        for name in ("_index", "_cached"):
+            self.__dict__.pop(name, None)
+
+    def run(self, pictures: Sequence[QueryPicture], first: int, tell: Tell | None) -> Iterator[SearchResult]:
+        """Some of the queries. first: the number of the first one."""
         people = [QueryPerson(picture.pixels(self.options.max_pixels), picture.query.box) for picture in pictures]
-        rankings = [Ranking(picture.query, self.gallery.frames, self.options) for picture in pictures]
+        findings = [
+            Findings(picture.query, self.gallery.frames, self.options, tell and partial(tell, number))
+            for number, picture in enumerate(pictures, start=first)
+        ]
         if self.plan.mode == "exact":
-            self._compare(pictures, people, rankings)
+            self._compare(pictures, people, findings)
         else:
-            self._rank(pictures, people, rankings)
-        for picture, ranking in zip(pictures, rankings, strict=True):
-            yield self._finish(picture, ranking.result())
+            self._rank(pictures, people, findings)
+        for picture, finding in zip(pictures, findings, strict=True):
+            yield self._finish(picture, finding.result())
 
     def _rank(
-        self, pictures: Sequence[QueryPicture], people: Sequence[QueryPerson], rankings: Sequence[Ranking]
+        self, pictures: Sequence[QueryPicture], people: Sequence[QueryPerson], findings: Sequence[Findings]
     ) -> None:
         """By cached scores; in the cascade, the best frames by exact ones."""
         index = self._index
-        scorer = Scorer(np.stack([self.engine.embed_query(person) for person in people]), self.engine.closed_form())
+        embeddings = Batches(self.engine.device).run(
+            lambda some: [self.engine.embed_query(person) for person in some], people
+        )
+        scorer = Scorer(np.stack(embeddings), self.engine.closed_form())
         wanted = np.ones((len(pictures), len(index.digests)), bool)
         if self.plan.mode == "cascade":
             chosen: dict[int, list[int]] = {}
@@ -156,7 +197,8 @@ class _Search:
                 wanted[query, numbers] = False
                 for place in index.places[numbers].tolist():
                     chosen.setdefault(place, []).append(query)
-            self._compare(pictures, people, rankings, dict(sorted(chosen.items())))
+            self._compare(pictures, people, findings, dict(sorted(chosen.items())))
+        rankings = [finding.ranking for finding in findings]
         for query, ranking in enumerate(rankings):
             for place, reason in index.skipped.items():
                 ranking.skip(place, reason)
@@ -164,6 +206,10 @@ class _Search:
                 place = int(index.places[number])
                 wanted[query, number] = ranking.see(place, index.digests[number], index.notes.get(place))
         rank_cached(self._cached, scorer, rankings, index.places, wanted)
+        if self.options.min_score is not None:  # below it nobody was ranked
+            best = best_of_frames(self._cached, scorer)
+            for query, finding in enumerate(findings):
+                finding.see_scores(best[query, wanted[query]])
 
     def _shortlists(self, pictures: Sequence[QueryPicture], scorer: Scorer) -> list[list[int]]:
         """For each query the frames to compare exactly, as numbers in the index."""
@@ -178,7 +224,7 @@ class _Search:
         self,
         pictures: Sequence[QueryPicture],
         people: Sequence[QueryPerson],
-        rankings: Sequence[Ranking],
+        findings: Sequence[Findings],
         chosen: Mapping[int, Sequence[int]] | None = None,
     ) -> None:
         """Exact scores. chosen: the places of frames, ascending, each with its queries; None: all frames with all."""
@@ -212,9 +258,9 @@ class _Search:
             self.pairs_done += 1
             self.progress(self.pairs_done, total, "pairs compared" if self.queries > 1 else "frames compared")
             if answer.detections is None:
-                rankings[query].skip(place, answer.skipped or "no reason given")
-            elif rankings[query].see(place, answer.digest, answer.note):
-                rankings[query].add(Rows.of(place, answer.detections))
+                findings[query].ranking.skip(place, answer.skipped or "no reason given")
+            elif findings[query].ranking.see(place, answer.digest, answer.note):
+                findings[query].add(place, answer.detections)
 
     @cached_property
     def _index(self) -> _Index:
@@ -251,7 +297,7 @@ class _Search:
         return replace(
             result,
             skipped=[*self.gallery.skipped, *result.skipped],
-            notes=[*picture.notes, *self.gallery.notes, *result.notes],
+            notes=[*self.notes, *picture.notes, *self.gallery.notes, *result.notes],
             parameters=self._parameters(),
         )
 
@@ -261,8 +307,7 @@ class _Search:
             **self.options.to_dict(),
             **self.plan.to_dict(),
             "requested_mode": self.options.mode,
-            "gallery": list(self.gallery.roots),
-            "recursive": self.gallery.recursive,
+            **self.gallery.to_dict(),
             "device": self.engine.device.type,
             "precision": str(self.engine.dtype).removeprefix("torch."),
         }

@@ -1,0 +1,96 @@
+"""What `qeeps search` and `qeeps index` look through: the options, and the frames that they name."""
+
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, BinaryIO
+
+import typer
+
+from qeeps_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from qeeps_cli.searching.galleries import Gallery
+
+STDIN = Path("-")
+
+Roots = Annotated[
+    list[Path] | None,
+    typer.Option(
+        metavar="DIR|IMAGE|PATTERN",
+        help="What to search: folders, images and patterns such as 'cam*/**/*.jpg'; may be repeated.",
+    ),
+]
+MoreRoots = Annotated[
+    list[Path] | None, typer.Argument(metavar="MORE", help="More to search, so that `--gallery *.jpg` works.")
+]
+FilesFrom = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE|-", help="Search the images that a file names, a line each; -: standard input."),
+]
+Null = Annotated[
+    bool, typer.Option("--null", "-0", help="The names of --files-from end in NUL, as from `find -print0`.")
+]
+Recursive = Annotated[bool, typer.Option(help="Search subfolders too.")]
+Every = Annotated[
+    int | None, typer.Option(metavar="N", min=1, help="Search only the first frame and each N-th after it.")
+]
+Limit = Annotated[int | None, typer.Option(metavar="N", min=1, help="Search only the first N frames (after --every).")]
+
+
+@dataclass(frozen=True)
+class GalleryOptions:
+    """Which frames to look through; a group for `groups.flat`."""
+
+    gallery: Roots = None
+    more: MoreRoots = None
+    files_from: FilesFrom = None
+    null: Null = False
+    recursive: Recursive = True
+    every: Every = None
+    limit: Limit = None
+
+    def check(self, queries: Path | None = None) -> None:
+        """Before anything is read. queries: of --queries. Raises UsageError for options that do not go together."""
+        if not self.roots and self.files_from is None:
+            raise UsageError("expected --gallery with folders or images, or a list of images: --files-from FILE.")
+        if self.null and self.files_from is None:
+            raise UsageError("--null belongs to --files-from; there is no list whose names could end in NUL.")
+        if queries == self.files_from == STDIN:
+            raise UsageError("--queries - and --files-from - both read standard input. Put one of them in a file.")
+
+    def find(self, exclude: Iterable[Path] = ()) -> "Gallery":
+        """Raises UsageError and NothingToSearchError as `list_galleries` does."""
+        from qeeps_cli.gallery import read_names
+        from qeeps_cli.searching.galleries import list_galleries
+
+        cut = {"every": self.every, "limit": self.limit}
+        if self.files_from is None:
+            return list_galleries(self.roots, self.recursive, exclude, **cut)
+        source = "standard input" if self.files_from == STDIN else str(self.files_from)
+        with _opened(self.files_from) as stream:
+            names = read_names(stream, f"--files-from: {source}", null=self.null)
+            return list_galleries(
+                self.roots, self.recursive, exclude, names=names, files_from=str(self.files_from), **cut
+            )
+
+    @property
+    def roots(self) -> list[Path]:
+        return [*(self.gallery or []), *(self.more or [])]
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[BinaryIO]:
+    if path == STDIN:
+        if sys.stdin is None:
+            raise UsageError("--files-from - reads standard input, which is closed.")
+        yield sys.stdin.buffer
+        return
+    try:
+        stream = open(path, "rb")
+    except OSError as error:
+        raise UsageError(f"--files-from {path} cannot be read: {error.strerror or error}.") from None
+    with stream:
+        yield stream
