@@ -1,0 +1,101 @@
+"""The contract of qeeps.search/1, checked key by key: what a program that reads results may rely on."""
+
+import json
+import math
+import re
+from typing import Any
+
+KEYS = ["schema", "query", "weights", "mode", "parameters", "frames_searched", "best_score"]
+KEYS += ["notes", "skipped", "matches"]
+MATCH_KEYS = ["rank", "image", "box", "score", "person_score"]
+MODES = ("exact", "cached", "cascade")
+
+
+def parse(data: bytes) -> Any:
+    """ASCII JSON without NaN, infinities and repeated keys. Raises ValueError for anything else."""
+
+    def refuse(constant: str) -> None:
+        raise ValueError(f"{constant} is no JSON")
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict:
+        if len(dict(pairs)) != len(pairs):
+            raise ValueError(f"a key is there twice: {[key for key, _ in pairs]}")
+        return dict(pairs)
+
+    return json.loads(data.decode("ascii"), parse_constant=refuse, object_pairs_hook=unique)
+
+
+def check_search(document: Any) -> dict:
+    """The document, when it is a whole qeeps.search/1; an AssertionError that says where it is none."""
+    _keys(document, KEYS, "the document")
+    assert document["schema"] == "qeeps.search/1"
+    _keys(document["query"], ["image", "box", "digest"], "query")
+    assert _is_text(document["query"]["image"]), "query.image"
+    assert document["query"]["box"] is None or _is_box(document["query"]["box"]), "query.box"
+    assert _has_form(document["query"]["digest"], "[0-9a-f]{32}"), "query.digest"
+    _keys(document["weights"], ["name", "digest"], "weights")
+    assert _is_text(document["weights"]["name"]), "weights.name"
+    assert _has_form(document["weights"]["digest"], "sha256:[0-9a-f]{64}"), "weights.digest"
+    assert document["mode"] in MODES, "mode"
+    assert isinstance(document["parameters"], dict) and list(document["parameters"]) == sorted(document["parameters"])
+    assert _is_count(document["frames_searched"]), "frames_searched"
+    assert document["best_score"] is None or _is_number(document["best_score"]), "best_score"
+    assert isinstance(document["notes"], list) and all(map(_is_text, document["notes"])), "notes"
+    _check_skipped(document["skipped"])
+    _check_matches(document["matches"])
+    best = [match["score"] for match in document["matches"][:1]]
+    assert not best or document["best_score"] == best[0], "best_score is that of the first match, where there is one"
+    return document
+
+
+def check_match(match: Any) -> dict:
+    """One entry of `matches`, which is also a line of JSONL; in a folder with crops it names its own."""
+    _keys(match, [*MATCH_KEYS, "crop"] if isinstance(match, dict) and "crop" in match else MATCH_KEYS, "a match")
+    assert _is_text(match.get("crop", "x")), "crop"
+    assert _is_count(match["rank"]) and match["rank"] > 0, "rank"
+    assert _is_text(match["image"]), "image"
+    assert _is_box(match["box"]), "box"
+    assert _is_number(match["score"]) and _is_number(match["person_score"]), "scores"
+    return match
+
+
+def _check_skipped(skipped: Any) -> None:
+    assert isinstance(skipped, list), "skipped"
+    for entry in skipped:
+        _keys(entry, ["image", "reason"], "an entry of skipped")
+        assert _is_text(entry["image"]) and _is_text(entry["reason"]) and "\n" not in entry["reason"], "skipped"
+    order = [(entry["image"], entry["reason"]) for entry in skipped]
+    assert order == sorted(order), "the order of skipped"
+
+
+def _check_matches(matches: Any) -> None:
+    assert isinstance(matches, list), "matches"
+    for number, match in enumerate(matches, start=1):
+        check_match(match)
+        assert match["rank"] == number, "ranks count from 1 without gaps"
+    scores = [match["score"] for match in matches]
+    assert scores == sorted(scores, reverse=True), "matches come by descending score"
+
+
+def _keys(value: Any, expected: list[str], where: str) -> None:
+    assert isinstance(value, dict) and list(value) == expected, f"{where}: expected the keys {expected}, got {value!r}"
+
+
+def _is_box(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 4 and all(map(_is_number, value)) and min(value[2:]) >= 0
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and value != ""
+
+
+def _has_form(value: Any, pattern: str) -> bool:
+    return isinstance(value, str) and re.fullmatch(pattern, value) is not None

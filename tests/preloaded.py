@@ -1,0 +1,159 @@
+"""`qeeps` as a process that is forked from one in which everything is imported: seconds earlier than a fresh one.
+
+It is the same program with streams, signals, limits and an exit code of its own. What an interpreter decides when it
+starts (closed streams, the locale) needs `command_line.start`. A plugin of the tests that ask for `preloaded`.
+"""
+
+import atexit
+import json
+import os
+import resource
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+from command_line import environment
+
+_WORD = 8  # bytes of a number on the link
+_SECONDS = 120.0
+
+
+class Running:
+    """A process that was started, and is the only one until it has ended."""
+
+    def __init__(self, link: socket.socket, pid: int):
+        self._link = link
+        self.pid = pid
+
+    def wait(self) -> int:
+        """The exit code; a signal's number, negative, where that ended the process."""
+        return os.waitstatus_to_exitcode(_receive(self._link))
+
+
+class Preloaded:
+    """The process that others are forked from."""
+
+    def __init__(self) -> None:
+        self._link, theirs = socket.socketpair()
+        self._link.settimeout(_SECONDS)
+        line = [sys.executable, __file__, str(theirs.fileno())]
+        self._process = subprocess.Popen(line, pass_fds=[theirs.fileno()], env=environment())
+        theirs.close()
+
+    def start(
+        self,
+        *arguments: str | Path,
+        streams: tuple[int, int, int],
+        cwd: Path | None = None,
+        limits: dict[str, int] | None = None,
+        **variables: str,
+    ) -> Running:
+        """streams: descriptors of stdin, stdout and stderr. limits: soft ones, such as {"RLIMIT_NOFILE": 256}."""
+        request = {
+            "arguments": [os.fspath(argument) for argument in arguments],
+            "cwd": os.fspath(cwd or os.getcwd()),
+            "limits": limits or {},
+            "environment": environment(**variables),
+        }
+        socket.send_fds(self._link, [json.dumps(request).encode()], list(streams))
+        return Running(self._link, _receive(self._link))
+
+    def run(
+        self, *arguments: str | Path, stdin: bytes = b"", stdout: int | None = None, **options
+    ) -> subprocess.CompletedProcess:
+        """The finished process; stdout (where no descriptor is given for it) and stderr as bytes."""
+        with tempfile.TemporaryFile() as source, tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+            source.write(stdin)
+            source.seek(0)
+            streams = (source.fileno(), out.fileno() if stdout is None else stdout, err.fileno())
+            code = self.start(*arguments, streams=streams, **options).wait()
+            out.seek(0)
+            err.seek(0)
+            return subprocess.CompletedProcess(arguments, code, out.read(), err.read())
+
+    def close(self) -> None:
+        self._link.close()
+        self._process.wait()
+
+
+def _receive(link: socket.socket) -> int:
+    try:
+        word = link.recv(_WORD, socket.MSG_WAITALL)
+    except ConnectionError:
+        word = b""
+    if not word:
+        raise RuntimeError("the preloaded process has ended; its own stderr says why")
+    return int.from_bytes(word, "big")
+
+
+@pytest.fixture(scope="session")
+def preloaded() -> Iterator[Preloaded]:
+    server = Preloaded()
+    yield server
+    server.close()
+
+
+def _serve(link: socket.socket) -> None:
+    import qeeps_cli.cli.app  # noqa: F401
+    import qeeps_cli.output.folder
+    import qeeps_cli.output.writers
+    import qeeps_cli.searching.run  # noqa: F401, with torch
+
+    while True:
+        request, streams, *_ = socket.recv_fds(link, 1 << 16, 3)
+        if not request:
+            return
+        if (child := os.fork()) == 0:
+            link.close()
+            _become(json.loads(request), streams)
+        for descriptor in streams:
+            os.close(descriptor)
+        link.sendall(child.to_bytes(_WORD, "big"))
+        link.sendall(os.waitpid(child, 0)[1].to_bytes(_WORD, "big"))
+
+
+def _become(request: dict, streams: list[int]) -> NoReturn:
+    for number, descriptor in enumerate(streams):
+        os.dup2(descriptor, number)
+        os.close(descriptor)
+    sys.stdin, sys.stdout = open(0, closefd=False), open(1, "w", closefd=False)
+    sys.stderr = open(2, "w", closefd=False, errors="backslashreplace")
+    os.chdir(request["cwd"])
+    os.environ.clear()
+    os.environ.update(request["environment"])
+    for name, limit in request["limits"].items():
+        kind = getattr(resource, name)
+        resource.setrlimit(kind, (limit, resource.getrlimit(kind)[1]))
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # tests in the background of a shell ignore it
+    sys.argv = ["qeeps", *request["arguments"]]
+    os._exit(_run())
+
+
+def _run() -> int:
+    """The exit code. The streams are flushed as an interpreter does that ends, but nothing is torn down: that takes a
+    second when torch is loaded."""
+    from qeeps_cli.cli import main
+
+    code: int | str | None = 1
+    try:
+        main()
+    except SystemExit as ended:
+        code = ended.code
+    atexit._run_exitfuncs()
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except OSError:
+        return 120  # as Python itself
+    return int(code or 0)
+
+
+if __name__ == "__main__":
+    with socket.socket(fileno=int(sys.argv[1])) as link:
+        _serve(link)

@@ -1,0 +1,54 @@
+"""What users type as the person to find (docs/reliability.md, rows 31 and 32)."""
+
+import re
+
+import pytest
+from command_line import FEW, FRAMES, SIZE
+from json_contract import check_search, parse
+
+from qeeps_cli.errors import ExitCode
+
+pytest_plugins = ["cli_fixtures", "preloaded"]
+
+BOX = "80,40,40,90"
+
+
+# Row 31
+
+
+@pytest.mark.parametrize(
+    "box",
+    ["", "1,2,3", "1,2,3,4,5", "nan,2,30,40", "1,inf,30,40", "10,10,0,40", "10,10,40,-1"]
+    + ["384,10,20,20", "-30,10,30,20", "10,288,20,20", "383.5,10,20,20"],
+)
+def test_a_box_that_is_none_is_a_usage_error(frames, preloaded, box):
+    """Before weights are looked for: there are none. Whoever is outside of the picture is told how large it is."""
+    arguments = ["--query", FRAMES[0], f"--box={box}", "--gallery", ".", "--weights", "absent"]
+    done = preloaded.run("search", *arguments, cwd=frames)
+    assert done.returncode == ExitCode.USAGE and done.stdout == b"" and done.stderr.count(b"\n") == 1
+    if re.fullmatch(r"[-0-9.]+,[-0-9.]+,[0-9]+,[0-9]+", box) and not box.endswith(",0,40"):
+        assert f"{SIZE[0]} pixels wide and {SIZE[1]} high".encode() in done.stderr
+    else:
+        assert b"--box expects" in done.stderr
+
+
+def test_a_slight_overhang_is_cut_with_a_note(frames, weights, preloaded):
+    arguments = ["--query", frames / FRAMES[0], "--box=-4,-3,60,90", "--gallery", frames / FRAMES[1]]
+    done = preloaded.run("search", *arguments, "--weights", weights, *FEW, "--no-cache")
+    results = check_search(parse(done.stdout))
+    assert done.returncode == ExitCode.OK and results["query"]["box"] == [0, 0, 56, 87]
+    [note] = [note for note in results["notes"] if "was cut" in note]
+    assert "0,0,56,87" in note and f"note: {note}" in done.stderr.decode()
+
+
+# Row 32
+
+
+@pytest.mark.parametrize("exclude", [False, True])
+def test_the_querys_own_frame_is_flagged_or_left_out(frames, weights, preloaded, exclude):
+    arguments = ["--query", frames / FRAMES[0], "--box", BOX, "--gallery", frames, "--weights", weights, *FEW]
+    done = preloaded.run("search", *arguments, "--no-cache", *(["--exclude-query"] if exclude else []))
+    results = check_search(parse(done.stdout))
+    assert done.returncode == ExitCode.OK and results["frames_searched"] == (2 if exclude else 3)
+    assert (FRAMES[0] in {match["image"] for match in results["matches"]}) != exclude
+    assert any(note.startswith(f"{FRAMES[0]} is the query's own picture") for note in results["notes"])
