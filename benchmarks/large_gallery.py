@@ -1,6 +1,6 @@
 """Time and memory of large galleries: memory must not grow with them, a second query must cost little.
 
-    python benchmarks/large_gallery.py                                  2,000, 10,000 and 100,000 frames
+    python benchmarks/large_gallery.py                                  100 to 10,000, and 10,000 and 100,000 filled
     python benchmarks/large_gallery.py --indexed 100000 --filled        all by the network (hours on two cores)
 
 The frames are small pictures with different bytes but the same content. A small network with random weights finds

@@ -16,6 +16,7 @@ import importlib
 import os
 from collections.abc import Iterable, Sequence
 from os import PathLike
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
 from qeeps_cli.keywords import DEFAULTS, SearchKeywords, takes_search_keywords
@@ -106,14 +107,16 @@ def search_many(
     """
     from qeeps_cli.images import MAX_PIXELS
     from qeeps_cli.searching.galleries import list_galleries
-    from qeeps_cli.searching.request import SearchOptions, read_query
+    from qeeps_cli.searching.queries import QueryRequest, read_requests
+    from qeeps_cli.searching.request import SearchOptions
     from qeeps_cli.searching.run import load_engine, open_cache, run_search
 
     given = DEFAULTS | keywords
     pixels = MAX_PIXELS if given["max_pixels"] is None else given["max_pixels"]
     own = {name: given[name] for name in ("top_k", "min_score", "exclude_query", "batch", "mode", "shortlist")}
     options = SearchOptions(max_pixels=pixels, **own)
-    pictures = [read_query(image, None if isinstance(where, int) else where, pixels) for image, where in queries]
+    requests = [QueryRequest(Path(image), None if isinstance(where, int) else where) for image, where in queries]
+    pictures = read_requests(requests, pixels)
     roots = [gallery] if isinstance(gallery, (str, PathLike)) else list(gallery)
     found = list_galleries(roots, given["recursive"], every=given["every"], limit=given["limit"])
     model, params = given["model"], given["params"]
@@ -125,7 +128,7 @@ def search_many(
         if isinstance(where, int):
             from qeeps_cli.searching.people import choose_person
 
-            pictures[i] = choose_person(model, pictures[i], where)
+            pictures[i] = choose_person(model, pictures[i], where, pixels)
     with open_cache([found.home], given["cache"]) as used:
         return list(run_search(model, pictures, found, options, cache=used, refresh=given["refresh"]))
 

@@ -96,7 +96,9 @@ def read_metadata(path: Path) -> Checkpoint:
     try:
         config = ModelConfig.from_dict(json.loads(metadata["config"]))
         card = json.loads(metadata.get("card", "{}"))
-    except (KeyError, ValueError, TypeError, AttributeError, UsageError) as error:
+        if not isinstance(card, dict):
+            raise TypeError(f"expected a JSON object as its card, got {card!r:.60}")
+    except (KeyError, ValueError, TypeError, AttributeError, RecursionError, UsageError) as error:
         raise WeightsError(f"{path}: the metadata of this checkpoint cannot be used: {error}") from error
     return Checkpoint(path, path.stem, file_digest(path), config, card)
 
@@ -179,6 +181,12 @@ def told(problems: list[str]) -> str:
     """Problems as the lines of a message; of many, the first ones."""
     more = [f"and {len(problems) - _TOLD} more"] if len(problems) > _TOLD else []
     return "\n".join(f"  {line}" for line in [*problems[:_TOLD], *more])
+
+
+def holds_halves(path: Path) -> bool:
+    """Whether a checkpoint was saved with `half`. Raises WeightsError."""
+    with open_tensors(path) as file:
+        return any(file.get_slice(name).get_dtype() == "F16" for name in file.keys())  # noqa: SIM118, not a dict
 
 
 def file_digest(path: Path) -> str:

@@ -8,10 +8,12 @@ import torch
 from command_line import environment, qeeps
 from networks import small_network
 from PIL import Image
+from safetensors.torch import load_file
 from training_sets import HEIGHT, WIDTH, Standing, dress, ground
 
-from qeeps_cli.cli.calibrate import calibrate
+from qeeps_cli.cli.calibrate import _write, calibrate
 from qeeps_cli.errors import DataError, ExitCode, OutputError, UsageError
+from qeeps_cli.evaluation.calibration import Calibration
 from qeeps_cli.model.config import InferenceParams
 from qeeps_cli.searching.engine import Engine, QueryPerson
 from qeeps_cli.weights import load_model, read_checkpoint, save_checkpoint
@@ -100,6 +102,17 @@ def test_calibrated_weights_rank_as_before_and_say_where_they_come_from(run, sma
     assert again["as_given"]["brier"] < document["as_given"]["brier"]
     with pytest.raises(OutputError, match="--overwrite"):
         run(out=out)
+
+
+@pytest.mark.parametrize("half", [True, False])
+def test_calibrated_weights_keep_their_precision(tmp_path, half):
+    path, out = tmp_path / "given.safetensors", tmp_path / "calibrated.safetensors"
+    save_checkpoint(path, small_network(), {}, half)
+    document = {"set": "s", "mode": "cached", "queries": 3, "calibration": {}, "as_given": {"pairs": 9}}
+    _write(out, read_checkpoint(path), Calibration(2.0, 1.0), document)
+    old, new = load_file(path), load_file(out)
+    assert {name: tensor.dtype for name, tensor in new.items()} == {name: tensor.dtype for name, tensor in old.items()}
+    assert all(torch.equal(new[name], old[name]) for name in old if not name.startswith("qsimnet."))
 
 
 def test_text_for_people(small, people):

@@ -7,7 +7,7 @@ import pytest
 import torch
 from command_line import ROOT, qeeps
 
-from qeeps_cli.cli.info import info
+from qeeps_cli.cli.info import info, weights_lines
 from qeeps_cli.cli.version import describe_versions
 from qeeps_cli.errors import ExitCode, UsageError
 from qeeps_cli.weights import DEFAULT_NAME, file_digest
@@ -32,6 +32,11 @@ def test_the_network_of_the_paper_has_49_million_parameters(shown):
     assert sum(block["parameters"] for block in document["blocks"]) == document["parameters"]
     for block in document["blocks"]:
         assert sum(part["parameters"] for part in block["parts"]) == block["parameters"]
+
+
+def test_a_card_cannot_steer_the_terminal():
+    document = {"weights": {"path": "x", "card": {"a\x1b[2J": "b\x1b[2J", "c\x07": {"d\r": [{"e": "\x1b"}]}}}}
+    assert all(char.isprintable() for line in weights_lines(document) for char in line)
 
 
 def test_variants_lack_their_blocks(shown):

@@ -162,6 +162,12 @@ def test_a_full_device(run, lines):
     assert done.returncode == ExitCode.OUTPUT and b"No space left" in done.stderr
 
 
+def test_a_full_device_for_what_is_told_fails_nothing(run):
+    with open("/dev/full", "wb") as full:
+        assert run("tell", stderr=full).returncode == 0
+        assert run("write", stderr=full).returncode == ExitCode.SKIPPED
+
+
 def test_closed_streams(program):
     def shell(redirections: str) -> subprocess.CompletedProcess:
         line = f'"$0" "$@" {redirections}'

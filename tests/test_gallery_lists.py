@@ -55,6 +55,7 @@ def test_names_that_end_in_nul(data, expected):
         (b"a.jpg\0b.jpg\0", False, "give --null"),
         ("a.jpg\n".encode("utf-16"), False, "UTF-16"),
         (b"a.jpg\nb.jpg\n", True, "omit --null"),
+        (b"a.jpg\n" * 20_000, True, "omit --null"),
         (b"x" * 70_000, False, "no list of files"),
         (b"x" * 200_000 + b"\0", True, "no list of files"),
     ],

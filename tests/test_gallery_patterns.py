@@ -123,6 +123,24 @@ def test_links_that_lead_nowhere_match_nothing(tree):
     assert expand("*.jpg") == ["1.jpg"] and expand("dang*/x.jpg") == []
 
 
+@pytest.mark.parametrize("pattern", ["**/*.jpg", "**", "secret/*.jpg"])
+def test_a_folder_that_cannot_be_listed_is_told_once(tree, monkeypatch, pattern):
+    tree("secret/1.jpg")
+    listed = os.scandir
+
+    def scandir(folder):
+        if os.path.basename(folder) == "secret":
+            raise PermissionError(13, "Permission denied")
+        return listed(folder)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    skipped = []
+    assert expand(pattern, skipped=skipped) == []
+    assert [(item.name, item.reason) for item in skipped] == [
+        ("secret", "this folder cannot be listed: Permission denied")
+    ]
+
+
 def test_deep_folders(tmp_path, monkeypatch):
     """Deeper than Python recurses; two `**` lead to each folder in many ways."""
     monkeypatch.chdir(tmp_path)

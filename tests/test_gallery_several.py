@@ -57,6 +57,22 @@ def test_what_a_list_names_in_vain_is_skipped(folder):
     assert names(gallery) == ["cam1/1.jpg"] and [item.name for item in gallery.skipped] == ["absent.jpg"]
 
 
+def test_what_cannot_be_listed_is_skipped_also_where_nothing_else_is(folder, monkeypatch):
+    (folder / "empty" / "secret").mkdir()
+    listed = os.scandir
+
+    def scandir(place):
+        if os.path.basename(place) == "secret":
+            raise PermissionError(13, "Permission denied")
+        return listed(place)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    gallery = list_galleries(["empty", "cam2"])
+    assert names(gallery) == ["cam2/1.jpg"] and [item.name for item in gallery.skipped] == ["empty/secret"]
+    with pytest.raises(NothingToSearchError, match="secret: this folder cannot be listed(.|\n)*empty holds no image"):
+        list_galleries(["empty"])
+
+
 def test_folders_patterns_and_a_list_together(folder):
     gallery = list_galleries(["cam2", "cam1/1?.jpg", "empty"], names=["cam1/2.jpg", "cam1/10.jpg"], files_from="l")
     assert names(gallery) == ["cam1/2.jpg", "cam1/10.jpg", "cam1/11.jpg", "cam1/12.jpg", "cam2/1.jpg"]

@@ -99,3 +99,13 @@ def test_the_defaults_are_the_papers():
     assert (config.shorter_side, config.longest_side, config.anchors_per_cell) == (600, 1000, 15)
     assert (params.proposals, params.proposal_nms, params.min_person_score, params.nms) == (300, 0.7, 0.01, 0.4)
     assert json.loads(json.dumps(params.to_dict()))["second_pass"] is True
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [{"embedding_dim": "x"}, {"pool_size": None}, {"reduction": 0}, {"embedding_dim": -1}, {"shorter_side": "900"},
+     {"anchor_scales": []}, {"anchor_ratios": ["1"]}, {"stride_in_1x1": 1}, {"longest_side": True}],
+)  # fmt: skip
+def test_settings_of_a_wrong_type_are_named(setting):
+    with pytest.raises(UsageError, match=f"{next(iter(setting))} expects something like"):
+        ModelConfig.from_dict(setting)

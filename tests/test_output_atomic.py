@@ -57,6 +57,16 @@ def test_an_exception_in_mid_write_leaves_the_old_file(tmp_path, error):
     assert os.listdir(tmp_path) == ["out.json"]
 
 
+def test_an_error_that_is_not_of_the_file_is_not_blamed_on_it(tmp_path):
+    (tmp_path / "out.json").write_bytes(b"old")
+    with pytest.raises(FileNotFoundError, match="absent"):
+        with atomic_file(tmp_path / "out.json") as stream:
+            stream.write(b"half")
+            open(tmp_path / "absent")
+    assert (tmp_path / "out.json").read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["out.json"]
+
+
 def test_a_kill_in_mid_write_leaves_the_old_file(tmp_path):
     path = tmp_path / "out.json"
     path.write_bytes(b"old")

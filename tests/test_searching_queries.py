@@ -68,6 +68,7 @@ def test_names_that_are_not_utf_8():
         ('{"image": "a.jpg", "person": 1, "box": [1, 2, 3, 4]}', "either a box or a person's number"),
         ('{"image": "a.jpg", "id": ""}', '"id" expects'),
         ('{"image": "a.jpg", "id": [1]}', '"id" expects'),
+        ('{"image": "a.jpg", "id": "\\ud800"}', '"id" expects a text of whole characters'),
         ('{"image": "a.jpg", "id": "first"}', "the id 'first' is already that of line 1"),
     ],
 )

@@ -82,11 +82,11 @@ def test_a_saved_network_gives_the_same_results(trained, tmp_path, half):
         assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
 
 
-def test_half_precision_is_for_weights_and_not_for_statistics(trained, saved):
+def test_half_precision_is_for_weights_and_neither_for_statistics_nor_for_qsimnet(trained, saved):
     stored, own = load_file(saved), trained.state_dict()
     assert stored.keys() == own.keys()
     for name, tensor in stored.items():
-        if name.endswith(("running_mean", "running_var", "num_batches_tracked")):
+        if name.endswith(("running_mean", "running_var", "num_batches_tracked")) or name.startswith("qsimnet."):
             assert tensor.dtype == own[name].dtype and torch.equal(tensor, own[name]), name
         else:
             assert tensor.dtype == torch.float16 and torch.equal(tensor, own[name].half()), name
@@ -210,6 +210,8 @@ def test_safetensors_of_other_programs_are_refused(saved, metadata, tmp_path):
         ({"config": '{"depth": 3}'}, "unknown model settings depth"),
         ({"config": '{"backbone": "vgg16"}'}, "backbone must be one of"),
         ({"card": "{"}, "cannot be used"),
+        ({"card": "[]"}, "expected a JSON object as its card"),
+        ({"card": "[" * 100_000}, "cannot be used"),
     ],
 )
 def test_metadata_that_cannot_be_used_is_refused(metadata, tmp_path, changes, expected):

@@ -204,6 +204,22 @@ def test_the_target_is_looked_at_first(saved, target, state):
     assert target.stat().st_size > 1000 and os.listdir(target.parent) == [target.name]
 
 
+def test_a_mapping_that_holds_itself(saved, target):
+    loop = {"x": torch.zeros(1)}
+    loop["model"] = loop
+    with pytest.raises(WeightsError, match="no plain state dict"):
+        convert(saved(loop), target)
+
+
+def test_tensors_that_share_memory(saved, target, state):
+    floating = {name: tensor for name, tensor in state.items() if tensor.is_floating_point()}
+    by_shape = {tensor.shape: tensor for tensor in floating.values()}
+    shared = {name: by_shape[tensor.shape] for name, tensor in floating.items()}
+    made = convert(saved(state | shared), target, settings=SMALL)
+    again = load_model(made).state_dict()
+    assert all(torch.equal(again[name], tensor) for name, tensor in shared.items())
+
+
 @pytest.mark.parametrize("settings", [{"depth": 3}, {"backbone": "vgg"}, {"variant": 1}])
 def test_unknown_settings(saved, target, state, settings):
     with pytest.raises(UsageError):

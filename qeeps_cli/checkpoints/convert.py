@@ -21,6 +21,7 @@ from qeeps_cli.model.qeeps import QEEPS
 from qeeps_cli.weights import Checkpoint, file_digest, keeps_float32, misfits, read_checkpoint, save_checkpoint, told
 
 _NESTS = ("model", "state_dict", "model_state_dict", "net", "network", "weights")  # keys that hold a state dict
+_DEEPEST = 8  # of such keys in each other: a pickle may hold a mapping that holds itself
 _PREFIXES = ("module.", "model.", "net.", "network.", "_orig_mod.")  # of wrappers: DataParallel, Lightning, compile
 _COUNTER = "num_batches_tracked"  # of BatchNorm; older checkpoints lack it, and nothing here reads it
 _BACKBONES = {(2, False): "resnet18", (6, False): "resnet34", (6, True): "resnet50", (23, True): "resnet101"}
@@ -80,7 +81,7 @@ def read_torch(path: Path) -> TorchCheckpoint:
     loaded = _load(path)
     config = _own_config(loaded)
     state, steps = loaded, []
-    while isinstance(state, Mapping):
+    while isinstance(state, Mapping) and len(steps) < _DEEPEST:
         nest = next((key for key in _NESTS if isinstance(state.get(key), Mapping)), None)
         if nest is None:
             break
@@ -193,7 +194,8 @@ def _fill(config: ModelConfig, found: TorchCheckpoint, half: bool) -> QEEPS:
         raise WeightsError(f"{found.path} does not fit {network}:\n{told(problems)}")
     with torch.device("meta"):
         model = QEEPS(config)
-    state = {name: tensor.to(expected[name].dtype) for name, tensor in tensors.items()}
+    # Copies: safetensors refuses tensors that share memory, as tied or expanded ones do.
+    state = {name: tensor.to(expected[name].dtype, copy=True) for name, tensor in tensors.items()}
     model.load_state_dict(state, assign=True)
     return model
 

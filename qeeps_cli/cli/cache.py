@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from qeeps_cli.cli import options
-from qeeps_cli.cli.messages import Messages, format_count, format_table, visible_name
+from qeeps_cli.cli.messages import Messages, format_count, format_size, format_table, visible_name
 from qeeps_cli.cli.process import command
 from qeeps_cli.errors import ExitCode, UsageError
 
@@ -210,12 +210,3 @@ def _tell(change: "Change", folder: Path, messages: Messages) -> None:
     before = f"{format_count(change.files_before, 'file')}, {format_size(change.size_before)}"
     after = f"{format_count(change.files_after, 'file')}, {format_size(change.size_after)}"
     messages.say(f"{visible_name(folder)}: {before}; now {after}")
-
-
-def format_size(size: int) -> str:
-    """`12.3 MB`."""
-    for unit in ("bytes", "kB", "MB"):
-        if size < 1000:
-            return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"
-        size /= 1000
-    return f"{size:.1f} GB"

@@ -72,6 +72,7 @@ def calibrate(
     with open_cache([setup.root], cache, messages, use=not no_cache) as kept:
         result, _ = run(engine, frame_set, ranking, kept, messages)
     found = collect(result.search.queries)
+    given, fitted = measure(found), None
     document: dict[str, Any] = {
         "schema": SCHEMA,
         "weights": checkpoint.describe(),
@@ -79,26 +80,27 @@ def calibrate(
         "set": frame_set.name,
         "mode": mode,
         "queries": len(frame_set.queries),
-        "as_given": asdict(measure(found)),
+        "as_given": asdict(given),
     }
     if out is not None:
-        calibration = fit(found)
+        calibration, fitted = fit(found), measure(held_out(found))
         document["calibration"] = asdict(calibration)
-        document["held_out"] = asdict(measure(held_out(found)))
+        document["held_out"] = asdict(fitted)
         _write(out, checkpoint, calibration, document)
         messages.say(f"calibrated weights: {visible_name(out)}")
-    write_stdout(dump(document) if as_json else _report(measure(found), out and measure(held_out(found))).encode())
+    write_stdout(dump(document) if as_json else _report(given, fitted).encode())
     return ExitCode.OK
 
 
 def _write(out: Path, checkpoint, calibration, document: dict[str, Any]) -> None:
-    from qeeps_cli.weights import load_model, save_checkpoint
+    from qeeps_cli.weights import holds_halves, load_model, save_checkpoint
 
     model = load_model(checkpoint)
     model.qsimnet.calibrate(calibration.slope, calibration.offset)
     about = {key: document[key] for key in ("set", "mode", "queries", "calibration")}
     about |= {"pairs": document["as_given"]["pairs"], "of": checkpoint.digest}
-    save_checkpoint(out, model, {**checkpoint.card, "calibrated": about})
+    # In the precision that it has: rounding would change the rankings.
+    save_checkpoint(out, model, {**checkpoint.card, "calibrated": about}, half=holds_halves(checkpoint.path))
 
 
 def _report(given: "Reliability", fitted: "Reliability | None") -> str:

@@ -124,7 +124,7 @@ def as_text(blocks: list[list[str]]) -> bytes:
 def _as_lines(values: dict[str, Any], indent: int = 2) -> list[str]:
     """Nested settings, one a line, by depth."""
     lines = []
-    for key, value in values.items():
+    for key, value in ((visible_name(key), value) for key, value in values.items()):
         if isinstance(value, dict):
             lines += [f"{' ' * indent}{key}", *_as_lines(value, indent + 2)]
         elif isinstance(value, (list, tuple)) and any(isinstance(item, dict) for item in value):

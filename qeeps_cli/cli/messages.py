@@ -10,8 +10,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from qeeps_cli.output.wording import count as format_count  # noqa: F401, what commands say goes through this module
+
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.text import Text
 
 LINE_SECONDS = 30  # between the lines of progress where nothing can be animated
 
@@ -44,7 +47,7 @@ class Messages:
     def say(self, text: str = "", style: str | None = None) -> None:
         """A line of the summary."""
         if not self.quiet:
-            self.console.print(visible(text), style=style, soft_wrap=True)
+            self._print(visible(text), style)
 
     def note(self, text: str) -> None:
         """Something unusual that the user should know."""
@@ -52,7 +55,15 @@ class Messages:
             return
         from rich.text import Text
 
-        self.console.print(Text.assemble(("note:", "yellow"), " ", visible_name(text)), soft_wrap=True)
+        self._print(Text.assemble(("note:", "yellow"), " ", visible_name(text)))
+
+    def _print(self, text: "str | Text", style: str | None = None) -> None:
+        try:
+            self.console.print(text, style=style, soft_wrap=True)
+        except BrokenPipeError:  # whoever reads all that we say has left
+            raise
+        except OSError:  # a full disk behind 2>: no reason to fail a search
+            pass
 
     def detail(self, text: str) -> None:
         """A line for -v."""
@@ -82,9 +93,13 @@ def visible_name(name: object) -> str:
     return visible(str(name)).replace("\n", "\\n")
 
 
-def format_count(number: int, singular: str, plural: str = "") -> str:
-    """`1 frame`, `2 frames`, `2 matches`."""
-    return f"{number} {singular if number == 1 else plural or singular + 's'}"
+def format_size(size: int) -> str:
+    """`12.3 MB`."""
+    for unit in ("bytes", "kB", "MB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} GB"
 
 
 def format_box(box: tuple[float, float, float, float]) -> str:

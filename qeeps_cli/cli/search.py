@@ -78,7 +78,7 @@ def search(
             place = used.folder if used else None
         return show_plan(engine, gallery, preview, place, messages, plan=plan, queries=len(pictures))
     pictures = [
-        choose_person(engine, picture, request.person) if request.person else picture
+        choose_person(engine, picture, request.person, limits.max_pixels) if request.person else picture
         for picture, request in zip(pictures, requests, strict=True)
     ]
     delivering = deliver(

@@ -65,12 +65,10 @@ def read_requests_of(
         return requests_of_options(query, box or [], person or [])
     if query or box or person:
         raise UsageError("expected either --queries or --query with --box or --person, got both.")
-    if queries == STDIN:
-        if sys.stdin is None:
-            raise UsageError("--queries - reads standard input, which is closed.")
-        return parse_requests(sys.stdin.buffer.read(), "standard input", Path())
+    if queries == STDIN and sys.stdin is None:
+        raise UsageError("--queries - reads standard input, which is closed.")
     try:
-        data = queries.read_bytes()
+        data = sys.stdin.buffer.read() if queries == STDIN else queries.read_bytes()
     except OSError as error:
         raise UsageError(f"--queries {queries} cannot be read: {error.strerror or error}.") from None
-    return parse_requests(data, str(queries), queries.parent)
+    return parse_requests(data, "standard input" if queries == STDIN else str(queries), queries.parent)

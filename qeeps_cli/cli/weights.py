@@ -8,8 +8,7 @@ import typer
 
 from qeeps_cli.cli import info as network_info
 from qeeps_cli.cli import options
-from qeeps_cli.cli.cache import format_size
-from qeeps_cli.cli.messages import Messages, format_count, format_table, visible, visible_name
+from qeeps_cli.cli.messages import Messages, format_count, format_size, format_table, visible, visible_name
 from qeeps_cli.cli.process import command
 from qeeps_cli.errors import ExitCode, UsageError
 from qeeps_cli.model.config import BACKBONES, VARIANTS
@@ -105,8 +104,10 @@ def convert(
 ) -> ExitCode:
     """Make weights of a torch checkpoint, offline. A file that holds code is refused, and nothing in it is run."""
     from qeeps_cli.checkpoints.convert import check_target, convert
+    from qeeps_cli.output.atomic import check_file
 
     check_target(out, checkpoint, overwrite)
+    check_file(out, overwrite)
     named = {key: value for key, value in (("backbone", backbone), ("variant", variant)) if value is not None}
     settings = {**(_read_settings(config) if config else {}), **named}
     made = convert(checkpoint, out, settings=settings, half=half, terms=terms, overwrite=overwrite)

@@ -48,10 +48,10 @@ def list_gallery(
         raise UsageError(f"the gallery {root} is neither a folder nor an image file, but a pipe, socket or device.")
     walk = _Walk(root, recursive, excluded)
     names = sorted((name for name in walk if is_image_name(name)), key=natural_key)
-    if not names:
-        raise NothingToSearchError(_nothing_found(root, walk))
     if skipped is not None:
         skipped.extend(sorted(walk.skipped, key=lambda item: natural_key(item.name)))
+    if not names:
+        raise NothingToSearchError(_nothing_found(root, walk))
     return FrameList(root, names)
 
 

@@ -72,14 +72,15 @@ def _records(stream: BinaryIO, source: str, separator: bytes) -> Iterator[bytes]
         *whole, rest = rest.split(separator)
         separated |= bool(whole)
         yield from whole
-        if len(rest) > _LONGEST:
-            raise UsageError(f"{source} is no list of files: it holds a name of more than {_LONGEST} bytes.")
-        block = _read(stream, source)
+        is_long = len(rest) > _LONGEST
+        block = b"" if is_long else _read(stream, source)
         if not block:
             break
         rest += block
     if separator == b"\0" and not separated and b"\n" in rest:
         raise UsageError(f"{source} holds no NUL, expected names that end in it. If they are lines, omit --null.")
+    if is_long:
+        raise UsageError(f"{source} is no list of files: it holds a name of more than {_LONGEST} bytes.")
     yield rest
 
 

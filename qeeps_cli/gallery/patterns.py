@@ -47,6 +47,7 @@ class _Matches:
         self.parts = parts
         self.excluded = excluded
         self.skipped = skipped
+        self.unlistable: set[str] = set()
         self.takes_folders = parts[-2:] != [_ANY_DEPTH, "*"]  # their files match by themselves
         extension = os.path.splitext(parts[-1])[1]
         self.takes_any_file = bool(extension) and not _MAGIC.search(extension)
@@ -111,8 +112,9 @@ class _Matches:
         except (FileNotFoundError, NotADirectoryError):  # as where a shell's pattern matches nothing
             return
         except OSError as error:
-            self.skipped.append(Skipped(folder, f"this folder cannot be listed: {error.strerror}"))
-            return []
+            if folder not in self.unlistable:  # `**` comes to a folder once, and what follows it once more
+                self.unlistable.add(folder)
+                self.skipped.append(Skipped(folder or ".", f"this folder cannot be listed: {error.strerror}"))
 
 
 def _join(folder: str, name: str) -> str:

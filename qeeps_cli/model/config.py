@@ -44,6 +44,12 @@ class ModelConfig:
     roi_head: str = "shared"
 
     def __post_init__(self):
+        for field in fields(self):
+            if not _fits(getattr(self, field.name), field.default):
+                raise UsageError(
+                    f"the model setting {field.name} expects something like {field.default!r}, got "
+                    f"{getattr(self, field.name)!r}."
+                )
         if self.backbone not in BACKBONES:
             raise UsageError(f"the backbone must be one of {', '.join(BACKBONES)}, got {self.backbone!r}.")
         if self.variant not in VARIANTS:
@@ -78,6 +84,16 @@ class ModelConfig:
         if unknown:
             raise UsageError(f"unknown model settings {', '.join(unknown)}; known are {', '.join(sorted(known))}.")
         return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+
+
+def _fits(value: Any, default: Any) -> bool:
+    """Whether a setting that comes from a file can stand for the default: its type, and numbers above 0."""
+    if isinstance(default, tuple):
+        return isinstance(value, tuple) and len(value) > 0 and all(_fits(item, default[0]) for item in value)
+    if isinstance(default, bool | str):
+        return type(value) is type(default)
+    numbers = (int,) if isinstance(default, int) else (int, float)
+    return type(value) in numbers and 0 < value < 2**31
 
 
 @dataclass(frozen=True)

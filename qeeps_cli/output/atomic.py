@@ -6,7 +6,7 @@ import secrets
 import stat
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -37,27 +37,34 @@ def atomic_file(path: str | os.PathLike) -> Iterator[BinaryIO]:
     The bytes go to a temporary file in the same folder, which is fsynced and renamed. Whatever interrupts the block
     leaves an existing `path` as it was, and only a kill leaves the temporary file (`.qeeps-….tmp`) behind. A link keeps
     pointing where it points. A device or a pipe is written directly: it cannot be replaced.
-    Raises OutputError with the path and the system's reason.
+    Raises OutputError with the path and the system's reason. What the block raises passes as it is, for it may be about
+    something else: write with `write_stream`.
     """
-    target = Path(os.path.realpath(path))
+    target, temporary = Path(os.path.realpath(path)), None
     with reporting(path):
         mode = _mode(path)
         if _is_device(mode):
-            with open(path, "wb") as stream:  # not target: a pipe behind /dev/fd/63 has no path of its own
-                yield stream
-            return
-        temporary, descriptor = _create_beside(target)
-        try:
-            with open(descriptor, "wb") as stream:
-                if mode is not None:
-                    os.chmod(temporary, stat.S_IMODE(mode))
-                yield stream
-                stream.flush()
+            stream = open(path, "wb")  # not target: a pipe behind /dev/fd/63 has no path of its own
+        else:
+            temporary, stream = _create_beside(target)
+    try:
+        if temporary and mode is not None:
+            with reporting(path):
+                os.chmod(temporary, stat.S_IMODE(mode))
+        yield stream
+        with reporting(path):
+            stream.flush()
+            if temporary:
                 os.fsync(stream.fileno())
-            os.replace(temporary, target)
-        except BaseException:
+            stream.close()
+            if temporary:
+                os.replace(temporary, target)
+    except BaseException:
+        with suppress(OSError):  # what is still buffered need not fit any more
+            stream.close()
+        if temporary:
             temporary.unlink(missing_ok=True)
-            raise
+        raise
 
 
 def check_file(path: str | os.PathLike, overwrite: bool = False) -> None:
@@ -82,7 +89,7 @@ def check_file(path: str | os.PathLike, overwrite: bool = False) -> None:
 def write_file(path: str | os.PathLike, data: bytes) -> None:
     """Writes `data` to `path` as `atomic_file` does."""
     with atomic_file(path) as stream:
-        stream.write(data)
+        write_stream(stream, data, name=str(path))
 
 
 def write_stream(stream: BinaryIO, *parts: bytes, name: str = "standard output") -> None:
@@ -110,9 +117,9 @@ def _is_device(mode: int | None) -> bool:
     return mode is not None and not stat.S_ISREG(mode) and not stat.S_ISDIR(mode)
 
 
-def _create_beside(target: Path) -> tuple[Path, int]:
-    """A new file in the target's folder: its path and descriptor."""
+def _create_beside(target: Path) -> tuple[Path, BinaryIO]:
+    """A new file in the target's folder: its path, and open for writing."""
     # Not tempfile.mkstemp: that makes files which only their owner can read, whatever the umask says.
     temporary = target.with_name(f".qeeps-{secrets.token_hex(8)}.tmp")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
-    return temporary, descriptor
+    return temporary, open(descriptor, "wb")

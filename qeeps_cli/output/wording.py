@@ -1,9 +1,12 @@
 """Sentences that pictures and the terminal share."""
 
-from qeeps_cli.types import SearchResult
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from qeeps_cli.types import SearchResult
 
 
-def not_found(result: SearchResult) -> str:
+def not_found(result: "SearchResult") -> str:
     """Of a result without matches: `not found in 20 frames; the best candidate scored 0.12`."""
     where = f"not found in {count(result.frames_searched, 'frame')}"
     if result.best_score is None:

@@ -110,7 +110,7 @@ class _Listing:
             if is_pattern(str(root)):
                 self._add_pattern(str(root))
             elif self.alone:
-                self.only = self._list(Path(root))
+                self.only = self._list(Path(root), self.skipped)
             else:
                 self._add_folder(Path(root))
         except NothingToSearchError as error:
@@ -150,12 +150,11 @@ class _Listing:
 
     def _add_folder(self, root: Path) -> None:
         """Or an image."""
-        skipped = len(self.skipped)
-        self.paths += self._list(root).paths()
-        # A root that is an image is its own frame's path.
-        self.skipped[skipped:] = [
-            replace(item, name=(root / item.name).as_posix()) for item in self.skipped[skipped:]
-        ]
+        skipped: list[Skipped] = []
+        try:
+            self.paths += self._list(root, skipped).paths()
+        finally:
+            self.skipped += [replace(item, name=(root / item.name).as_posix()) for item in skipped]
 
-    def _list(self, root: Path) -> FrameList:
-        return list_gallery(root, recursive=self.recursive, exclude=self.exclude, skipped=self.skipped)
+    def _list(self, root: Path, skipped: list[Skipped]) -> FrameList:
+        return list_gallery(root, recursive=self.recursive, exclude=self.exclude, skipped=skipped)

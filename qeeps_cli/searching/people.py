@@ -3,6 +3,7 @@
 import numpy as np
 
 from qeeps_cli.errors import UsageError
+from qeeps_cli.images import MAX_PIXELS
 from qeeps_cli.model.config import InferenceParams
 from qeeps_cli.searching.engine import Engine
 from qeeps_cli.searching.request import QueryPicture
@@ -24,9 +25,11 @@ def number_people(engine: Engine, rgb: np.ndarray, min_score: float = 0.0) -> De
     )
 
 
-def choose_person(engine: Engine, picture: QueryPicture, number: int) -> QueryPicture:
+def choose_person(
+    engine: Engine, picture: QueryPicture, number: int, max_pixels: int = MAX_PIXELS
+) -> QueryPicture:
     """The picture with the box of the person of that number (from 1). Raises UsageError when there is none."""
-    people = number_people(engine, picture.pixels())
+    people = number_people(engine, picture.pixels(max_pixels))
     name = picture.query.image
     if not 1 <= number <= len(people):
         there = f"a number from 1 to {len(people)}" if len(people) else "a picture in which people are found"

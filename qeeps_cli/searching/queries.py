@@ -143,6 +143,10 @@ def _parse_id(value: Any, number: str) -> str:
         return number
     if not isinstance(value, str) and not _is_whole(value) or value == "":
         raise UsageError(f"\"id\" expects a text or a whole number, got {_shown(value)}.")
+    try:
+        str(value).encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:  # half of a character that JSON writes as two escapes: no output could hold it
+        raise UsageError(f"\"id\" expects a text of whole characters, got {_shown(value)}.") from None
     return str(value)
 
 
