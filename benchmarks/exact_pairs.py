@@ -24,7 +24,7 @@ from qeeps_cli.model.roi_head import pooled_conv5
 from qeeps_cli.searching.engine import Engine, QueryPerson
 from qeeps_cli.weights import find_weights, load_model, read_checkpoint
 
-PAPER = InferenceParams(min_objectness=0.0, proposal_nms=0.7, proposals=300)
+PAPER = InferenceParams(min_objectness=0.0, min_person_score=0.01, proposal_nms=0.7, proposals=300)
 
 
 def main() -> None:

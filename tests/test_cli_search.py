@@ -47,7 +47,7 @@ def test_the_results_keep_their_contract(found, results, weights):
     assert results["weights"]["name"] == weights.stem and results["weights"]["digest"].startswith("sha256:")
     assert results["frames_searched"] == 3
     parameters = results["parameters"]
-    assert parameters["proposals"] == 20 and parameters["nms"] == 0.4 and parameters["min_person_score"] == 0.01
+    assert parameters["proposals"] == 20 and parameters["nms"] == 0.4 and parameters["min_person_score"] == 0.2
     assert parameters["top_k"] is None and parameters["gallery"] == ["gallery"] and parameters["device"]
 
 
@@ -60,7 +60,7 @@ def test_matches_are_ranked_and_inside_their_frames(results):
     for match in matches:
         x, y, w, h = match["box"]
         assert x >= 0 and y >= 0 and w > 0 and h > 0 and x + w <= SIZE[0] + 0.01 and y + h <= SIZE[1] + 0.01
-        assert 0 <= match["score"] <= 1 and 0.01 <= match["person_score"] <= 1
+        assert 0 <= match["score"] <= 1 and 0.2 <= match["person_score"] <= 1
 
 
 def test_detections_of_a_frame_do_not_overlap_more_than_nms_allows(results):

@@ -91,7 +91,9 @@ def measure_runtime(
     sized = _at_size(model, size)
     subjects = [_subject(FAST, sized, device, params, pictures, batches)]
     if compare_eager:
-        paper = InferenceParams(proposals=PAPER_PROPOSALS, min_objectness=0.0, second_pass=False)
+        paper = InferenceParams(
+            proposals=PAPER_PROPOSALS, min_objectness=0.0, min_person_score=0.01, second_pass=False
+        )
         for name, own_params in ((PLAIN, params), (PLAIN_PAPER, paper)):
             subjects.append(_subject(name, sized, device, own_params, pictures, batches, plain=True))
     done = _run_rounds(subjects, max(rounds, MIN_ROUNDS), seconds, progress)

@@ -102,7 +102,7 @@ class InferenceParams:
 
     proposals: how many survive NMS (§5.3: 300). min_objectness: proposals whose summed RPN and QRPN logits give a lower
     probability are dropped before the RoI head (0 in the paper). min_person_score: detections below it are dropped
-    (§4.3: 10⁻²). nms: IoU above which the lower-scored of two detections is dropped. second_pass: pool the embedding
+    (10⁻² in the paper, §4.3; docs/decisions.md). nms: IoU above which the lower-scored of two detections is dropped. second_pass: pool the embedding
     again on the box that RegNet refined (deviation, docs/decisions.md); separate heads always do.
     """
 
@@ -110,7 +110,7 @@ class InferenceParams:
     pre_nms: int = 2000
     proposal_nms: float = 0.7
     min_objectness: float = 0.2
-    min_person_score: float = 0.01
+    min_person_score: float = 0.2
     nms: float = 0.4
     second_pass: bool = True
 

@@ -1,0 +1,161 @@
+"""Table 1 on one's own data: which runs are trained, from where, and what the table says of them."""
+
+import json
+import sys
+from dataclasses import replace
+from threading import Event
+
+import pytest
+import torch
+from conftest import REPOSITORY
+from training_sets import write_scene
+
+sys.path.insert(0, str(REPOSITORY / "benchmarks"))
+
+import ablation  # noqa: E402
+from ablation import Evaluation, evaluate_all, mean, read_sets, summary, train_all  # noqa: E402
+
+from qeeps_cli.errors import UsageError  # noqa: E402
+from qeeps_cli.model.config import InferenceParams  # noqa: E402
+from qeeps_cli.training.config import read_recipe  # noqa: E402
+from qeeps_cli.training.trainer import Interrupted  # noqa: E402
+from qeeps_cli.weights import read_checkpoint  # noqa: E402
+
+STAGE = """
+steps = 2
+warmup = 1
+size = [96, 128]
+identities = 0
+rois = 8
+"""
+RECIPE = f"""
+[model]
+backbone = "resnet18"
+embedding_dim = 16
+pool_size = 4
+[[data]]
+kind = "coco"
+root = "scene"
+[stages.oim]
+{STAGE}
+[stages.qeeps]
+{STAGE}
+"""
+SETS = """
+[[set]]
+name = "val"
+kind = "coco"
+root = "scene"
+queries = "some.json"
+"""
+FEW = Evaluation(params=InferenceParams(proposals=10, min_objectness=0.0), queries=1, frames=3)
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    root = write_scene(tmp_path / "scene", identities=3)
+    labels = json.loads((root / "annotations.json").read_text())["annotations"]
+    queries = [{"image": "f0.png", "bbox": q["bbox"], "person_id": q["person_id"]} for q in labels[:2]]
+    (root / "some.json").write_text(json.dumps(queries))
+    (tmp_path / "recipe.toml").write_text(RECIPE)
+    (tmp_path / "sets.toml").write_text(SETS)
+    return read_recipe(tmp_path / "recipe.toml")
+
+
+def result(seed, variant, mean_ap, recall=None):
+    search = {"mAP": mean_ap, "top1": 0.5, "max_recall": recall, "queries": 7}
+    return {"seed": seed, "variant": variant, "set": "val", "measured": {"ranking": "exact"}, "search": search}
+
+
+def test_no_results_make_no_table():
+    assert summary([]) == ""
+    assert mean([]) == "–"
+
+
+def test_the_table_has_means_and_spreads_over_the_seeds():
+    lines = summary([result(1, "oim", 0.2), result(1, "qeeps", 0.3, 0.9), result(2, "oim", 0.4)]).splitlines()
+    assert lines[0] == "val, 7 queries"
+    assert lines[-2:] == [
+        "| oim | exact | 2 | 30.0 ± 14.1 | 50.0 ± 0.0 | – |",
+        "| qeeps | exact | 1 | 30.0 | 50.0 | 90.0 |",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("variant", "mode", "ranking"),
+    [
+        ("oim", "exact", "cosine"),
+        ("oim+qrpn", "exact", "exact"),
+        ("oim+qrpn", "cached", "cosine"),  # no QSimNet
+        ("oim+qsimnet", "cached", "cached"),
+        ("qeeps", "cascade", "cascade"),
+        ("qeeps", "oim", "cosine"),
+    ],
+)
+def test_how_each_variant_is_ranked(variant, mode, ranking):
+    assert Evaluation(mode).name(variant) == ranking
+
+
+def test_a_set_without_a_name_is_refused(tmp_path):
+    (tmp_path / "sets.toml").write_text('[[set]]\nkind = "coco"\nroot = "x"\n')
+    with pytest.raises(UsageError, match="name, kind and root"):
+        read_sets(tmp_path / "sets.toml", None)
+
+
+def test_a_recipe_without_the_guided_stage_is_refused(recipe, tmp_path):
+    stages = {"oim": recipe.stages["oim"]}
+    with pytest.raises(UsageError, match="stages.qeeps"):
+        train_all(replace(recipe, stages=stages), 1, ["oim"], tmp_path / "out", CPU)
+
+
+@pytest.mark.slow
+def test_all_variants_start_alike_and_are_trained_and_measured_once(recipe, tmp_path, monkeypatch):
+    out, variants = tmp_path / "out", ["oim", "oim+qrpn", "qeeps"]
+    begun = []
+    real_train = ablation.train
+
+    def watched(config, folder, *rest):
+        begun.append((folder.name, config.model.variant, config.init, list(config.stages), config.seed))
+        return real_train(config, folder, *rest)
+
+    monkeypatch.setattr(ablation, "train", watched)
+    train_all(recipe, 5, variants, out, CPU)
+    start = out / "seed5" / "start" / "oim.safetensors"
+    assert begun[0] == ("start", "oim", None, ["oim"], 5)
+    assert begun[1:] == [(variant, variant, start, ["qeeps"], 5) for variant in variants]
+    for variant in variants:
+        assert read_checkpoint(out / "seed5" / variant / "qeeps.safetensors").config.variant == variant
+    train_all(recipe, 5, variants, out, CPU)
+    assert len(begun) == 1 + len(variants)  # nothing again
+
+    sets = read_sets(tmp_path / "sets.toml", None)
+    rows = evaluate_all(out, 5, [*variants, "oim+qsimnet"], sets, FEW, "cpu")  # the last was not trained
+    assert [(row["variant"], row["measured"]["ranking"]) for row in rows] == [
+        ("oim", "cosine"),
+        ("oim+qrpn", "cosine"),
+        ("qeeps", "cached"),
+    ]
+    assert all(row["search"]["queries"] == 1 for row in rows)
+    monkeypatch.delattr(ablation, "run_benchmark")  # what was measured is read
+    assert evaluate_all(out, 5, variants, sets, FEW, "cpu") == rows
+    assert summary(rows).count("\n| ") == 2 + len(variants)
+
+
+@pytest.mark.slow
+def test_an_interrupted_run_is_gone_on_with(recipe, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+
+    def stopped():
+        event = Event()
+        event.set()
+        return event
+
+    with monkeypatch.context() as patch, pytest.raises(Interrupted):
+        patch.setattr(ablation, "Event", stopped)
+        train_all(recipe, 1, ["qeeps"], out, CPU)
+    assert not (out / "seed1" / "start" / "oim.safetensors").exists()
+    train_all(recipe, 1, ["qeeps"], out, CPU)
+    steps = [json.loads(line)["step"] for line in (out / "seed1" / "start" / "log.jsonl").read_text().splitlines()]
+    assert sorted(set(steps)) == [1, 2]
+    assert (out / "seed1" / "qeeps" / "qeeps.safetensors").is_file()
