@@ -59,6 +59,18 @@ def test_a_pair_is_scored_by_a_map_that_has_not_seen_its_query():
     assert not np.array_equal(held_out(found).scores[~own], held_out(changed).scores[~own])
 
 
+def test_another_prior_is_the_fit_to_a_set_with_that_share():
+    """Dropping right pairs at random changes the prior and nothing else."""
+    found = pairs(count=200_000)
+    kept = ~found.right | (np.random.default_rng(1).random(len(found.right)) < 0.1)
+    rare = FrameScores(found.scores[kept], found.right[kept], found.query[kept], 0)
+    moved, own = fit(found).for_prior(found.prior, rare.prior), fit(rare)
+    assert (moved.slope, moved.offset) == pytest.approx((own.slope, own.offset), abs=0.05)
+    assert measure(held_out(rare, found.prior), found.prior).error < 0.02
+    as_if, real = measure(found, rare.prior), measure(rare)
+    assert (as_if.brier, as_if.precision) == pytest.approx((real.brier, real.precision), abs=0.01)
+
+
 def test_reliability_by_hand():
     found = FrameScores(np.array([0.05, 0.15, 0.15, 0.85, 1.0]), np.array([0, 0, 1, 1, 1], bool), np.arange(5), 1)
     measured = measure(found)

@@ -108,7 +108,7 @@ def test_calibrated_weights_rank_as_before_and_say_where_they_come_from(run, sma
 def test_calibrated_weights_keep_their_precision(tmp_path, half):
     path, out = tmp_path / "given.safetensors", tmp_path / "calibrated.safetensors"
     save_checkpoint(path, small_network(), {}, half)
-    document = {"set": "s", "mode": "cached", "queries": 3, "calibration": {}, "as_given": {"pairs": 9}}
+    document = {"set": "s", "mode": "cached", "queries": 3, "prior": None, "calibration": {}, "as_given": {"pairs": 9}}
     _write(out, read_checkpoint(path), Calibration(2.0, 1.0), document)
     old, new = load_file(path), load_file(out)
     assert {name: tensor.dtype for name, tensor in new.items()} == {name: tensor.dtype for name, tensor in old.items()}

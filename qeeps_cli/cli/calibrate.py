@@ -21,6 +21,15 @@ Out = Annotated[
     typer.Option(metavar="FILE.safetensors", help="Write calibrated weights. Default: only measure those given."),
 ]
 Mode = Annotated[str, typer.Option(metavar="exact|cached", help="As in qeeps benchmark; cached takes far less time.")]
+Prior = Annotated[
+    float | None,
+    typer.Option(
+        metavar="P",
+        min=0.001,
+        max=0.999,
+        help="The share of frames with the person in the galleries that the score is for. Default: as in the set.",
+    ),
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace --out.")]
 
 
@@ -31,6 +40,7 @@ def calibrate(
     out: Out = None,
     overwrite: Overwrite = False,
     mode: Mode = "cached",
+    prior: Prior = None,
     network: options.NetworkOptions,
     weights: options.Weights = None,
     device: options.Device = "auto",
@@ -72,7 +82,7 @@ def calibrate(
     with open_cache([setup.root], cache, messages, use=not no_cache) as kept:
         result, _ = run(engine, frame_set, ranking, kept, messages)
     found = collect(result.search.queries)
-    given, fitted = measure(found), None
+    given, fitted = measure(found, prior), None
     document: dict[str, Any] = {
         "schema": SCHEMA,
         "weights": checkpoint.describe(),
@@ -80,10 +90,13 @@ def calibrate(
         "set": frame_set.name,
         "mode": mode,
         "queries": len(frame_set.queries),
+        "prior": prior,
         "as_given": asdict(given),
     }
     if out is not None:
-        calibration, fitted = fit(found), measure(held_out(found))
+        calibration, fitted = fit(found), measure(held_out(found, prior), prior)
+        if prior is not None:
+            calibration = calibration.for_prior(found.prior, prior)
         document["calibration"] = asdict(calibration)
         document["held_out"] = asdict(fitted)
         _write(out, checkpoint, calibration, document)
@@ -97,7 +110,7 @@ def _write(out: Path, checkpoint, calibration, document: dict[str, Any]) -> None
 
     model = load_model(checkpoint)
     model.qsimnet.calibrate(calibration.slope, calibration.offset)
-    about = {key: document[key] for key in ("set", "mode", "queries", "calibration")}
+    about = {key: document[key] for key in ("set", "mode", "queries", "prior", "calibration")}
     about |= {"pairs": document["as_given"]["pairs"], "of": checkpoint.digest}
     # In the precision that it has: rounding would change the rankings.
     save_checkpoint(out, model, {**checkpoint.card, "calibrated": about}, half=holds_halves(checkpoint.path))

@@ -4,6 +4,7 @@ Platt's method ("Probabilistic outputs for support vector machines", 1999): a lo
 fitted to one detection a frame, the best, as a user sees them; most frames do not show the person.
 """
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -37,9 +38,16 @@ class FrameScores:
         clipped = np.clip(self.scores, _LIMIT, 1 - _LIMIT)
         return np.log(clipped) - np.log1p(-clipped)
 
-    def calibrated(self, calibration: "Calibration") -> "FrameScores":
-        """The same pairs with the scores that the map gives."""
-        return FrameScores(calibration.apply(self.logits), self.right, self.query, self.missed)
+    @property
+    def prior(self) -> float:
+        """The share of right detections."""
+        return float(self.right.mean())
+
+    def weights(self, prior: float | None) -> np.ndarray:
+        """(P,) weights under which the share of right detections is prior; ones for None."""
+        if prior is None:
+            return np.ones(len(self.right))
+        return np.where(self.right, prior / self.prior, (1 - prior) / (1 - self.prior))
 
 
 @dataclass(frozen=True)
@@ -49,6 +57,10 @@ class Calibration:
     slope: float
     offset: float
 
+    def for_prior(self, fitted: float, wanted: float) -> "Calibration":
+        """What a set with another share of right detections would have given: the odds of both shares, by Bayes."""
+        return Calibration(self.slope, self.offset + math.log(wanted / (1 - wanted)) - math.log(fitted / (1 - fitted)))
+
     def apply(self, logits: np.ndarray) -> np.ndarray:
         """Probabilities (P,) of logits (P,)."""
         return 1 / (1 + np.exp(-np.clip(self.slope * logits + self.offset, -50, 50)))
@@ -56,11 +68,13 @@ class Calibration:
 
 @dataclass(frozen=True)
 class Bin:
-    """Pairs with scores from low to high: how many, their mean score, and the share in which it was the person."""
+    """Pairs with scores from low to high: how many, their share of all, their mean score, and the share in which it was
+    the person."""
 
     low: float
     high: float
     count: int
+    share: float
     mean: float
     right: float
 
@@ -141,7 +155,7 @@ def _loss(inputs: np.ndarray, target: np.ndarray, weights: np.ndarray) -> float:
     return float(np.sum(np.logaddexp(0, logits) - target * logits))
 
 
-def held_out(found: FrameScores, folds: int = FOLDS) -> FrameScores:
+def held_out(found: FrameScores, prior: float | None = None, folds: int = FOLDS) -> FrameScores:
     """Every pair with the score of a map that was fitted without its query (nor any other of its fold)."""
     scores = np.empty_like(found.scores)
     fold = found.query % folds
@@ -150,30 +164,33 @@ def held_out(found: FrameScores, folds: int = FOLDS) -> FrameScores:
         kept = FrameScores(found.scores[rest], found.right[rest], found.query[rest], 0)
         if kept.right.all() or not kept.right.any():
             raise DataError(f"too few queries to hold some out: expected {folds} that find their person or more.")
-        scores[~rest] = fit(kept).apply(found.logits[~rest])
+        calibration = fit(kept) if prior is None else fit(kept).for_prior(kept.prior, prior)
+        scores[~rest] = calibration.apply(found.logits[~rest])
     return FrameScores(scores, found.right, found.query, found.missed)
 
 
-def measure(found: FrameScores) -> Reliability:
-    """How near scores are to the share of right matches."""
+def measure(found: FrameScores, prior: float | None = None) -> Reliability:
+    """How near scores are to the share of right matches. prior: as if that share of all detections were right."""
+    weights = found.weights(prior)
     number = np.minimum((found.scores * BINS).astype(int), BINS - 1)
-    bins = tuple(_bins(found, number))
+    bins = tuple(_bins(found, number, weights))
     above = found.scores >= THRESHOLD
     right = int(found.right.sum())
     return Reliability(
         bins=bins,
-        error=sum(b.count * abs(b.mean - b.right) for b in bins) / len(found.scores),
-        brier=float(np.mean((found.scores - found.right) ** 2)),
-        precision=float(found.right[above].mean()) if above.any() else None,
+        error=sum(b.share * abs(b.mean - b.right) for b in bins),
+        brier=float(np.average((found.scores - found.right) ** 2, weights=weights)),
+        precision=float(np.average(found.right[above], weights=weights[above])) if above.any() else None,
         recall=int((found.right & above).sum()) / (right + found.missed),
         pairs=len(found.scores),
         with_person=right + found.missed,
     )
 
 
-def _bins(found: FrameScores, number: np.ndarray) -> Iterable[Bin]:
+def _bins(found: FrameScores, number: np.ndarray, weights: np.ndarray) -> Iterable[Bin]:
     for i in range(BINS):
         own = number == i
         if own.any():
-            mean, right = float(found.scores[own].mean()), float(found.right[own].mean())
-            yield Bin(i / BINS, (i + 1) / BINS, int(own.sum()), mean, right)
+            mean, right = (float(np.average(v[own], weights=weights[own])) for v in (found.scores, found.right))
+            share = float(weights[own].sum() / weights.sum())
+            yield Bin(i / BINS, (i + 1) / BINS, int(own.sum()), share, mean, right)
