@@ -22,7 +22,7 @@ demo: $(VENV)/.installed
 	@echo "and at the frames with the matches drawn in, in annotated/ beside them; results.json holds the numbers."
 
 test: $(VENV)/.installed-test
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 coverage: $(VENV)/.installed-test
 	$(BIN)/python -m coverage erase

@@ -247,7 +247,8 @@ def test_options_that_do_not_go_together(weights, given, message):
 def test_mistakes_in_the_folder_are_told(weights, tmp_path):
     def fails(*set_, **given):
         with pytest.raises(DataError) as caught:
-            benchmark(*set_, weights=str(weights), **(FEW | {"mode": "cached"} | given))
+            named = dict(zip(("dataset", "root"), set_, strict=False))
+            benchmark(**named, weights=str(weights), **(FEW | {"mode": "cached"} | given))
         assert caught.value.exit_code == ExitCode.USAGE
         return str(caught.value)
 

@@ -6,12 +6,14 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 from command_line import FEW, FRAMES, environment, start
 
+from qeeps_cli.cache.files import RACY_NS
 from qeeps_cli.errors import ExitCode
 
 pytest_plugins = ["cli_fixtures"]
@@ -24,6 +26,13 @@ class Done(NamedTuple):
     returncode: int
     stdout: bytes
     stderr: bytes
+
+
+@pytest.fixture
+def settled(workplace) -> Path:
+    """The workplace, with files that are old enough for the cache to know them by their times."""
+    time.sleep(RACY_NS / 1e9 + 0.1)
+    return workplace
 
 
 @pytest.fixture
@@ -167,20 +176,20 @@ def test_standard_input_that_is_closed(tmp_path):
 # --dry-run
 
 
-def test_a_plan_before_and_after(workplace, run):
+def test_a_plan_before_and_after(settled, run):
     """Nothing is computed or written; what an earlier run cached is counted."""
-    before = tree(workplace)
+    before = tree(settled)
     plan = run("search", "--gallery", "g", "--out", "out", "--dry-run")
     assert plan.returncode == ExitCode.OK, plan.stderr
     lines = dict(line.split(maxsplit=1) for line in plan.stdout.decode().splitlines())
     assert lines["frames"] == f"3: later/{FRAMES[2]} to {FRAMES[1]}"
     assert lines["queries"] == "1" and lines["mode"] == "exact (3 pairs of query and frame, at most 200)"
-    assert "(cpu, " in lines["device"] and lines["cache"] == str(workplace / "g.qeeps")
+    assert "(cpu, " in lines["device"] and lines["cache"] == str(settled / "g.qeeps")
     assert lines["compute"] == "3 pairs to compare, 0 from the cache" and "time" in lines
-    assert tree(workplace) == before
+    assert tree(settled) == before
 
     assert run("search", "--gallery", "g", "--limit", "2").returncode == ExitCode.OK
-    before = tree(workplace)
+    before = tree(settled)
     again = run("search", "--gallery", "g", "--dry-run").stdout.decode()
     assert "1 pair to compare, 2 from the cache" in again
     refreshed = run("search", "--gallery", "g", "--dry-run", "--refresh").stdout.decode()
@@ -189,21 +198,21 @@ def test_a_plan_before_and_after(workplace, run):
     assert "3 pairs to compare, 0 from the cache" in without and "cache    none" in without
     cascade = run("search", "--gallery", "g", "--dry-run", "--mode", "cascade", "--shortlist", "2")
     assert "3 frames to index, 0 from the cache; at most 2 pairs to compare" in cascade.stdout.decode()
-    assert tree(workplace) == before
+    assert tree(settled) == before
 
 
-def test_the_plan_of_an_index(workplace, run):
+def test_the_plan_of_an_index(settled, run):
     assert run("index", "--gallery", "g", "--limit", "1").returncode == ExitCode.OK
-    before = tree(workplace)
+    before = tree(settled)
     done = run("index", "--gallery", "g", "--dry-run", "--json")
     plan = json.loads(done.stdout)
     assert plan["schema"] == "qeeps.plan/1" and plan["frames"] == 3 and plan["mode"] is None
     assert (plan["frames_to_index"], plan["frames_cached"], plan["pairs_to_compare"]) == (3, 1, 0)
-    assert plan["seconds_roughly"] > 0 and plan["cache"] == str(workplace / "g.qeeps")
+    assert plan["seconds_roughly"] > 0 and plan["cache"] == str(settled / "g.qeeps")
     assert run("index", "--gallery", "g").returncode == ExitCode.OK
     done = run("index", "--gallery", "g", "--dry-run")
     assert b"0 frames to index, 3 from the cache" in done.stdout and b"next to none" in done.stdout
-    assert set(tree(workplace)) - set(before) and done.returncode == ExitCode.OK
+    assert set(tree(settled)) - set(before) and done.returncode == ExitCode.OK
     cached = run("search", "--gallery", "g", "--dry-run", "--mode", "cached")
     assert b"0 frames to index, 3 from the cache" in cached.stdout
 

@@ -97,7 +97,7 @@ def test_the_defaults_are_the_papers():
     config, params = ModelConfig(), InferenceParams()
     assert (config.backbone, config.variant, config.reduction) == ("resnet50", "qeeps", 16)
     assert (config.shorter_side, config.longest_side, config.anchors_per_cell) == (600, 1000, 15)
-    assert (params.proposals, params.proposal_nms, params.min_person_score, params.nms) == (300, 0.7, 0.01, 0.4)
+    assert (params.proposals, params.proposal_nms, params.nms) == (300, 0.7, 0.4)
     assert json.loads(json.dumps(params.to_dict()))["second_pass"] is True
 
 
