@@ -19,14 +19,14 @@ demo: $(VENV)/.installed
 	@echo "Look at the best matches beside the person searched for:"
 	@echo "  demo-results/rendered/contact_sheet.jpg   rendered frames of a bookstore and a street"
 	@echo "  demo-results/cctv/contact_sheet.jpg       a surveillance camera"
-	@echo "and at the frames with the matches drawn in, in annotated/ beside them; results.json holds the numbers."
+	@echo "and, beside them: report.html to look through the matches, annotated/ with the frames, results.json with the numbers."
 
 test: $(VENV)/.installed-test
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 coverage: $(VENV)/.installed-test
 	$(BIN)/python -m coverage erase
-	$(BIN)/python -m coverage run -m pytest
+	$(BIN)/python -m coverage run -m pytest -n auto --dist loadfile
 	$(BIN)/python -m coverage combine --quiet
 	$(BIN)/python -m coverage report
 

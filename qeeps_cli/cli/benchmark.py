@@ -39,7 +39,7 @@ def benchmark(
 ) -> ExitCode:
     """Score weights with a published protocol: mAP, top-1, 5 and 10, recall.
 
-    Without options: the shipped example frames, in two to three minutes. docs/benchmark.md tells the rest.
+    Without options: the shipped example frames, in one to three minutes on two cores. docs/benchmark.md tells the rest.
     """
     messages = Messages(quiet, verbose, progress)
     if runtime:

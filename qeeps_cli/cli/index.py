@@ -36,9 +36,10 @@ def index(
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
 ) -> ExitCode:
-    """Find the people of a gallery once, so that `qeeps search` has only to compare them with the query.
+    """Find the people of a gallery once, for searches in the modes cascade and cached.
 
-    A search does it by itself; this does it beforehand. An interrupted index goes on where it stopped.
+    A search does it by itself; this does it beforehand. The mode exact, the default of small searches, does not
+    use it. An interrupted index goes on where it stopped.
     """
     messages = Messages(quiet, verbose, progress)
     galleries.check()

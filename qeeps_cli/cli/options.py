@@ -45,7 +45,8 @@ Cache = Annotated[
     typer.Option(
         metavar="DIR",
         envvar="QEEPS_CACHE",
-        help="Where to keep what was computed. Default: GALLERY.qeeps beside the gallery, else in your cache folder.",
+        help="Where to keep what was computed. Default: GALLERY.qeeps beside the gallery or set, else in your cache "
+        "folder.",
     ),
 ]
 NoCache = Annotated[bool, typer.Option("--no-cache", help="Use no cache and leave none.")]
