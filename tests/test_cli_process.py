@@ -40,8 +40,8 @@ def wait():
     time.sleep(60)
 
 def linger():
-    print("ready", flush=True)
     try:
+        print("ready", flush=True)
         time.sleep(60)
     finally:
         print("ending", flush=True)
