@@ -93,11 +93,13 @@ def test_a_config_survives_json_and_names_what_it_does_not_know():
         ModelConfig(variant="QEEPS")
 
 
-def test_the_defaults_are_the_papers():
+def test_the_defaults_are_the_papers_but_for_what_decisions_declares():
     config, params = ModelConfig(), InferenceParams()
     assert (config.backbone, config.variant, config.reduction) == ("resnet50", "qeeps", 16)
     assert (config.shorter_side, config.longest_side, config.anchors_per_cell) == (600, 1000, 15)
     assert (params.proposals, params.proposal_nms, params.nms) == (300, 0.7, 0.4)
+    assert (params.min_person_score, params.min_objectness) == (0.2, 0.2)  # the paper's: 0.01 and none
+    assert config.roi_head == "shared"
     assert json.loads(json.dumps(params.to_dict()))["second_pass"] is True
 
 
