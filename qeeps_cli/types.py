@@ -31,12 +31,21 @@ class Decoded:
 
 
 @dataclass(frozen=True)
+class VideoMoment:
+    """Where in a video a frame stands. seconds: since the video's first frame. number: of the frame, from 0."""
+
+    seconds: float
+    number: int
+
+
+@dataclass(frozen=True)
 class GalleryFrame:
     """A gallery image that has not been decoded yet. name: the path relative to the gallery's root, as results show
-    it."""
+    it. moment: of a frame of a video, whose file is then `path`."""
 
     path: Path
     name: str
+    moment: VideoMoment | None = None
 
 
 @dataclass(frozen=True)

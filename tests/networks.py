@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from qeeps_cli.model.basenet import FeatureMaps
 from qeeps_cli.model.config import InferenceParams, ModelConfig
 from qeeps_cli.model.qeeps import QEEPS
 from qeeps_cli.model.qsimnet import QSimNet
@@ -62,3 +63,9 @@ def pictures(count: int, seed: int = 0, size: tuple[int, int] = SIZE) -> Tensor:
 def person_boxes(count: int) -> Tensor:
     """(count, 4) xyxy boxes inside SIZE, all different."""
     return torch.tensor([[10.0 + 8 * i, 12.0, 42.0 + 8 * i, 84.0] for i in range(count)])
+
+
+def random_maps(count: int, dtype: torch.dtype = torch.float32, conv4: int = 256) -> FeatureMaps:
+    """Maps of images of SIZE, as a ResNet-18 or 34 gives them, or one whose conv4 has more channels."""
+    conv3 = torch.randn(count, conv4 // 2, SIZE[0] // 8, SIZE[1] // 8, dtype=dtype)
+    return FeatureMaps(conv3, torch.randn(count, conv4, SIZE[0] // 16, SIZE[1] // 16, dtype=dtype))

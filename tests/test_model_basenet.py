@@ -8,7 +8,7 @@ from networks import pictures, randomise, small_config, small_network
 from torch import Tensor, nn
 
 from qeeps_cli.errors import WeightsError
-from qeeps_cli.model.basenet import BaseNet
+from qeeps_cli.model.basenet import BaseNet, FeatureMaps
 from qeeps_cli.model.qeeps import QEEPS
 from qeeps_cli.model.qsse import QSSE, squeeze
 from qeeps_cli.training.initialise import fill
@@ -38,9 +38,14 @@ def plain_resnet(trunk: BaseNet, backbone: str) -> nn.Module:
 
 
 @torch.no_grad()
-def conv4(resnet: nn.Module, images: Tensor) -> Tensor:
+def maps(resnet: nn.Module, images: Tensor) -> FeatureMaps:
     x = resnet.maxpool(resnet.relu(resnet.bn1(resnet.conv1(images))))
-    return resnet.layer3(resnet.layer2(resnet.layer1(x)))
+    conv3 = resnet.layer2(resnet.layer1(x))
+    return FeatureMaps(conv3, resnet.layer3(conv3))
+
+
+def equal(found: FeatureMaps, expected: FeatureMaps) -> bool:
+    return all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))
 
 
 @pytest.mark.parametrize(("backbone", "channels"), [("resnet18", 256), ("resnet50", 1024)])
@@ -52,14 +57,15 @@ def test_with_s_of_1_both_streams_are_torchvisions_resnet_bit_for_bit(backbone, 
     size = (96, 128) if backbone == "resnet18" else (64, 80)
     gallery, query = pictures(2, seed=1, size=size), pictures(2, seed=2, size=size)
     with torch.no_grad():
-        gallery_map, query_map = trunk(gallery, trunk.stem(query))
+        gallery_maps, query_maps = trunk(gallery, trunk.stem(query))
         alone, alone_again = trunk(gallery)
-    expected = conv4(resnet, gallery)
-    assert expected.shape == (2, channels, size[0] // 16, size[1] // 16)
-    assert expected.std() > 0.1
-    assert torch.equal(gallery_map, expected)
-    assert torch.equal(query_map, conv4(resnet, query))
-    assert torch.equal(alone, expected) and alone_again is alone
+    expected = maps(resnet, gallery)
+    assert expected.conv3.shape == (2, channels // 2, size[0] // 8, size[1] // 8)
+    assert expected.conv4.shape == (2, channels, size[0] // 16, size[1] // 16)
+    assert expected.conv3.std() > 0.1 and expected.conv4.std() > 0.1
+    assert equal(gallery_maps, expected)
+    assert equal(query_maps, maps(resnet, query))
+    assert equal(alone, expected) and alone_again is alone
 
 
 def test_without_qsse_the_trunk_is_torchvisions_and_the_query_map_keeps_its_batch():
@@ -67,9 +73,9 @@ def test_without_qsse_the_trunk_is_torchvisions_and_the_query_map_keeps_its_batc
     resnet = plain_resnet(trunk, "resnet18")
     gallery, query = pictures(3, seed=1), pictures(1, seed=2)
     with torch.no_grad():
-        gallery_map, query_map = trunk(gallery, trunk.stem(query))
-    assert torch.equal(gallery_map, conv4(resnet, gallery))
-    assert torch.equal(query_map, conv4(resnet, query))
+        gallery_maps, query_maps = trunk(gallery, trunk.stem(query))
+    assert equal(gallery_maps, maps(resnet, gallery))
+    assert equal(query_maps, maps(resnet, query))
 
 
 def test_stride_in_the_first_1x1_gives_maps_of_the_same_size():
@@ -77,12 +83,13 @@ def test_stride_in_the_first_1x1_gives_maps_of_the_same_size():
     resnet = plain_resnet(trunk, "resnet50")
     image = pictures(1, size=(64, 80))
     with torch.no_grad():
-        gallery_map, _ = trunk(image)
-    usual = conv4(resnet, image)
-    assert gallery_map.shape == usual.shape and not torch.allclose(gallery_map, usual)
+        gallery_maps, _ = trunk(image)
+    usual = maps(resnet, image)
+    for found, other in zip(gallery_maps, usual, strict=True):
+        assert found.shape == other.shape and not torch.allclose(found, other)
     for layer in (resnet.layer2, resnet.layer3):
         layer[0].conv1.stride, layer[0].conv2.stride = (2, 2), (1, 1)
-    assert torch.equal(gallery_map, conv4(resnet, image))
+    assert equal(gallery_maps, maps(resnet, image))
 
 
 def test_the_same_s_re_weights_both_residual_branches():
@@ -96,9 +103,9 @@ def test_the_same_s_re_weights_both_residual_branches():
             block.bn2.weight.mul_(weights)
             block.bn2.bias.mul_(weights)
         gallery, query = pictures(1, seed=1), pictures(1, seed=2)
-        gallery_map, query_map = trunk(gallery, trunk.stem(query))
-    torch.testing.assert_close(gallery_map, conv4(resnet, gallery), rtol=1e-4, atol=1e-4)
-    torch.testing.assert_close(query_map, conv4(resnet, query), rtol=1e-4, atol=1e-4)
+        gallery_maps, query_maps = trunk(gallery, trunk.stem(query))
+    torch.testing.assert_close(gallery_maps, maps(resnet, gallery), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(query_maps, maps(resnet, query), rtol=1e-4, atol=1e-4)
 
 
 def test_excitation_is_equation_1():
@@ -164,9 +171,9 @@ def test_an_image_paired_with_itself_needs_no_query():
     images = pictures(2)
     with torch.no_grad():
         alone, _ = trunk(images)
-        gallery_map, query_map = trunk(images, trunk.stem(images))
-    torch.testing.assert_close(gallery_map, alone)
-    torch.testing.assert_close(query_map, alone)
+        gallery_maps, query_maps = trunk(images, trunk.stem(images))
+    torch.testing.assert_close(gallery_maps, alone)
+    torch.testing.assert_close(query_maps, alone)
 
 
 def test_fresh_qsse_blocks_keep_the_features_of_the_trunk_that_they_join():
@@ -177,17 +184,17 @@ def test_fresh_qsse_blocks_keep_the_features_of_the_trunk_that_they_join():
     image, query = pictures(1, seed=1), pictures(1, seed=2)
     with torch.no_grad():
         expected, _ = oim.basenet(image)
-        gallery_map, query_map = model.basenet(image, model.basenet.stem(query))
+        gallery_maps, query_maps = model.basenet(image, model.basenet.stem(query))
         expected_query, _ = oim.basenet(query)
-    torch.testing.assert_close(gallery_map, expected)
-    torch.testing.assert_close(query_map, expected_query)
+    torch.testing.assert_close(gallery_maps, expected)
+    torch.testing.assert_close(query_maps, expected_query)
 
     with torch.no_grad():  # without the correction the residuals would be halved
         for block in model.basenet.blocks():
             block.bn2.weight.div_(2)
             block.bn2.bias.div_(2)
         halved, _ = model.basenet(image)
-    assert not torch.allclose(halved, expected, atol=0.1)
+    assert not torch.allclose(halved.conv4, expected.conv4, atol=0.1)
 
 
 def test_a_trunk_that_has_qsse_is_filled_as_it_is():

@@ -73,8 +73,8 @@ def test_the_stem_and_the_resnets_statistics_stay_frozen_in_training():
     assert model.training and model.qsimnet.norm.training and model.basenet.qsse.training
 
     before = {name: value.clone() for name, value in model.named_buffers()}
-    gallery_map, _ = model.basenet(pictures(1))
-    embeddings = model.embed_boxes(gallery_map, [torch.tensor([[0.0, 0, 32, 64], [32, 0, 64, 64]])])
+    gallery_maps, _ = model.basenet(pictures(1))
+    embeddings = model.embed_boxes(gallery_maps, [torch.tensor([[0.0, 0, 32, 64], [32, 0, 64, 64]])])
     model.qsimnet(embeddings[:1], embeddings)
     changed = {name for name, value in model.named_buffers() if not torch.equal(value, before[name])}
     assert changed == {"qsimnet.norm.running_mean", "qsimnet.norm.running_var", "qsimnet.norm.num_batches_tracked"}

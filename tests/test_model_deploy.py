@@ -4,12 +4,12 @@ from dataclasses import replace
 
 import pytest
 import torch
-from networks import FEW, SIZE, person_boxes, pictures, small_network
+from networks import FEW, SIZE, person_boxes, pictures, random_maps, small_network
 from torch import Tensor, nn
 from torchvision.ops import box_iou
 
 from qeeps_cli.evaluation.flops import count_operations
-from qeeps_cli.model.basenet import STRIDE
+from qeeps_cli.model.basenet import FINE_STRIDE, STRIDE
 from qeeps_cli.model.config import ROI_HEADS, VARIANTS
 from qeeps_cli.model.deploy import for_search
 from qeeps_cli.model.pooling import pool, pool_by_products
@@ -29,12 +29,13 @@ def rois(count: int, seed: int = 0) -> Tensor:
 
 @pytest.mark.parametrize("counts", [(0,), (1,), (7, 0, 3)])
 @pytest.mark.parametrize("every", [1, 2])
-def test_pooling_by_products_is_roi_align(counts, every):
+@pytest.mark.parametrize(("size", "stride"), [(14, STRIDE), ((24, 12), FINE_STRIDE)])
+def test_pooling_by_products_is_roi_align(counts, every, size, stride):
     generator = torch.Generator().manual_seed(1)
-    feature_map = torch.randn(len(counts), 5, SIZE[0] // STRIDE, SIZE[1] // STRIDE, generator=generator)
+    feature_map = torch.randn(len(counts), 5, SIZE[0] // stride, SIZE[1] // stride, generator=generator)
     boxes = [rois(count, seed) for seed, count in enumerate(counts)]
-    expected = pool(feature_map, boxes, 14)[:, :, ::every, ::every]
-    found = pool_by_products(feature_map, boxes, 14, every)
+    expected = pool(feature_map, boxes, size, stride)[:, :, ::every, ::every]
+    found = pool_by_products(feature_map, boxes, size, stride, every)
     assert found.shape == expected.shape
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
 
@@ -120,14 +121,17 @@ def test_the_first_1x1_convolutions_of_conv5_run_once_a_map(roi_head):
     """On 64 RoIs of 4 × 4 cells they would cost more than on the 48 cells of the map."""
     model = small_network(backbone="resnet50", roi_head=roi_head)
     fast = for_search(model, CPU, torch.float32)
-    feature_map, boxes = torch.randn(1, 1024, 6, 8), [rois(64).clamp(min=0, max=SIZE[0])]
-    plain, own = (count_operations(lambda net=net: net.roi_head(feature_map, boxes))[1] for net in (model, fast))
+    maps, boxes = random_maps(1, conv4=1024), [rois(64).clamp(min=0, max=SIZE[0])]
+    plain, own = (count_operations(lambda net=net: net.roi_head(maps, boxes))[1] for net in (model, fast))
     # with the stride in the 3×3, the 1×1 to 512 channels runs on all 4 × 4 cells and the shortcut to 2048 on 2 × 2
     on_rois = 64 * 2 * 1024 * (16 * 512 + 4 * 2048)
     on_map = 48 * 2 * 1024 * (512 + 2048)
-    if roi_head == "separate":  # detection pools to 7 × 7, its shortcut to 4 × 4
-        on_rois += 64 * 2 * 1024 * (49 * 512 + 16 * 2048)
+    detection = 64 * 2 * 1024 * (49 * 512 + 16 * 2048)  # pools to 7 × 7, its shortcut to 4 × 4
+    if roi_head == "separate":
+        on_rois += detection
         on_map *= 2
+    elif roi_head == "fine":  # identification does not look at this map
+        on_rois = detection
     assert plain - own == on_rois - on_map
 
 

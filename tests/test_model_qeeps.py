@@ -82,8 +82,8 @@ def test_a_batch_equals_its_singles(networks, variant, queries, second_pass):
 def test_the_querys_embedding_is_that_of_its_own_pair(qeeps):
     """With QSSE the query's features depend on the gallery image that it is paired with."""
     images, query = pictures(3, seed=3), encode(qeeps)
-    _, query_map = qeeps.basenet(images, query.stem)
-    embeddings = qeeps.query_embedding(query_map, query)
+    _, query_maps = qeeps.basenet(images, query.stem)
+    embeddings = qeeps.query_embedding(query_maps, query)
     assert embeddings.shape == (3, DIM)
     assert (embeddings[0] - embeddings[1]).abs().max() > 1e-4
     for i in range(3):
@@ -97,8 +97,8 @@ def test_another_query_changes_the_scores_and_with_qrpn_the_proposals(networks, 
 
     @torch.no_grad()
     def search(query: QueryInput) -> tuple[Tensor, Found]:
-        gallery_map, query_map = model.basenet(images, query.stem)
-        proposals = model.proposals(tuple(images.shape[-2:]), gallery_map, query_map, query, FEW)
+        gallery_maps, query_maps = model.basenet(images, query.stem)
+        proposals = model.proposals(tuple(images.shape[-2:]), gallery_maps, query_maps, query, FEW)
         return proposals[0], model(images, query, FEW)[0]
 
     one, other, again = (search(encode(model, seed=seed)) for seed in (7, 8, 7))
@@ -184,10 +184,10 @@ def _best(model: QEEPS, images: Tensor, query: QueryInput | None, params: Infere
     if threshold == "min_person_score":
         everyone = replace(params, nms=1.0)
         return torch.stack([found.person_scores.max() for found in model(images, query, everyone)])
-    gallery_map, query_map = model.basenet(images, None if query is None else query.stem)
-    logits, _ = model.rpn(gallery_map)
+    gallery_maps, query_maps = model.basenet(images, None if query is None else query.stem)
+    logits, _ = model.rpn(gallery_maps.conv4)
     if query is not None:
-        logits = logits + model.qrpn(gallery_map, query_map, query.boxes)
+        logits = logits + model.qrpn(gallery_maps.conv4, query_maps.conv4, query.boxes)
     return logits.sigmoid().amax(dim=1)
 
 
@@ -205,11 +205,11 @@ def test_the_second_pass_pools_again_on_the_refined_boxes(qeeps):
     order = [int((first.boxes == box).all(dim=1).nonzero()) for box in second.boxes]
     assert sorted(order) == list(range(len(first.boxes)))  # the same people, perhaps in another order
     assert torch.equal(first.person_scores[order], second.person_scores)
-    gallery_map, query_map = qeeps.basenet(image, query.stem)
-    embeddings = qeeps.embed_boxes(gallery_map, [second.boxes])
+    gallery_maps, query_maps = qeeps.basenet(image, query.stem)
+    embeddings = qeeps.embed_boxes(gallery_maps, [second.boxes])
     torch.testing.assert_close(second.embeddings, embeddings)
     assert (first.embeddings[order] - embeddings).abs().max() > 1e-4
-    scores = qeeps.similarity(qeeps.query_embedding(query_map, query), embeddings)
+    scores = qeeps.similarity(qeeps.query_embedding(query_maps, query), embeddings)
     torch.testing.assert_close(second.scores, scores)
 
 

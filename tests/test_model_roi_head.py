@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from networks import randomise, small_config
+from networks import random_maps, randomise, small_config
 from torchvision.models.detection._utils import BoxCoder
 
 from qeeps_cli.model.box_coding import ROI_CODER, RPN_CODER, decode, encode
@@ -78,7 +78,7 @@ def random_head(**changes) -> ClsIdenNet:
 def test_head_gives_a_row_for_each_roi_and_unit_embeddings(counts):
     head = random_head()
     rois = [torch.tensor([[8.0 * i, 0, 8.0 * i + 40, 80] for i in range(n)]).reshape(-1, 4) for n in counts]
-    output = head(torch.randn(2, 256, 6, 8), rois)
+    output = head(random_maps(2), rois)
     total = sum(counts)
     assert output.class_logits.shape == (total, 2)
     assert output.deltas.shape == (total, 2, 4)
@@ -94,7 +94,7 @@ def test_the_papers_head_pools_14x14_for_conv5_and_embeds_in_256():
     head = ClsIdenNet(ModelConfig(backbone="resnet18")).eval()
     seen = []
     head.layer4.register_forward_hook(lambda module, inputs, output: seen.append((inputs[0].shape, output.shape)))
-    output = head(torch.randn(1, 256, 6, 8), [ROI / 2])
+    output = head(random_maps(1), [ROI / 2])
     assert seen == [((1, 256, 14, 14), (1, 512, 7, 7))]
     assert output.embeddings.shape == (1, 256)
     assert output.class_logits.abs().max() < 1 and output.deltas.abs().max() < 0.1  # heads start near zero
@@ -104,7 +104,7 @@ def test_the_papers_head_pools_14x14_for_conv5_and_embeds_in_256():
 def test_outputs_are_float32_under_autocast():
     head = random_head()
     with torch.autocast("cpu", torch.bfloat16):
-        output = head(torch.randn(1, 256, 6, 8).bfloat16(), [ROI / 2])
+        output = head(random_maps(1, torch.bfloat16), [ROI / 2])
     assert all(tensor.dtype == torch.float32 for tensor in output)
     torch.testing.assert_close(output.embeddings.norm(dim=1), torch.ones(1))
 

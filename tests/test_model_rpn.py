@@ -64,9 +64,9 @@ def test_the_map_has_as_many_cells_as_there_are_anchors(size):
     model = small_network("oim")
     image = pictures(1, size=size)
     with torch.no_grad():
-        gallery_map, _ = model.basenet(image)
-        logits, deltas = model.rpn(gallery_map)
-        anchors = model.anchors(gallery_map)
+        gallery_maps, _ = model.basenet(image)
+        logits, deltas = model.rpn(gallery_maps.conv4)
+        anchors = model.anchors(gallery_maps.conv4)
     assert logits.shape == (1, len(anchors)) and deltas.shape == (1, len(anchors), 4)
     assert torch.equal(anchors, anchors_of(size))
 
@@ -153,25 +153,25 @@ def test_one_box_serves_a_query_map_for_each_gallery_image():
 def proposals_and_logits(model, seed: int = 1):
     images, query_image = pictures(2, seed=seed), pictures(1, seed=9)
     query = model.encode_query(query_image, torch.tensor([[30.0, 10.0, 70.0, 90.0]]))
-    gallery_map, query_map = model.basenet(images, query.stem)
-    return images, gallery_map, query_map, query
+    gallery_maps, query_maps = model.basenet(images, query.stem)
+    return images, gallery_maps, query_maps, query
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("variant", ["oim+qrpn", "qeeps"])
 def test_an_anchors_score_is_the_sum_of_both_logits_with_the_deltas_of_the_rpn(variant):
     model = small_network(variant)
-    images, gallery_map, query_map, query = proposals_and_logits(model)
-    own, deltas = model.rpn(gallery_map)
-    guided = model.qrpn(gallery_map, query_map, query.boxes)
+    images, gallery_maps, query_maps, query = proposals_and_logits(model)
+    own, deltas = model.rpn(gallery_maps.conv4)
+    guided = model.qrpn(gallery_maps.conv4, query_maps.conv4, query.boxes)
     assert guided.std() > 0.01
-    anchors = model.anchors(gallery_map)
-    found = model.proposals(tuple(images.shape[-2:]), gallery_map, query_map, query, FEW)
+    anchors = model.anchors(gallery_maps.conv4)
+    found = model.proposals(tuple(images.shape[-2:]), gallery_maps, query_maps, query, FEW)
     for i in range(2):
         boxes, logits = select_proposals(own[i] + guided[i], deltas[i], anchors, (96, 128), FEW)
         assert torch.equal(found[i], boxes)
         assert (logits.diff() <= 0).all()
-    without = model.proposals(tuple(images.shape[-2:]), gallery_map, query_map, None, FEW)
+    without = model.proposals(tuple(images.shape[-2:]), gallery_maps, query_maps, None, FEW)
     assert not any(torch.equal(a, b) for a, b in zip(found, without, strict=True))
 
 
@@ -181,9 +181,9 @@ def test_with_a_constant_qrpn_the_proposals_are_the_rpns(constant):
     model = small_network("qeeps")
     model.qrpn.rpn.cls_logits.weight.zero_()
     model.qrpn.rpn.cls_logits.bias.fill_(constant)
-    images, gallery_map, query_map, query = proposals_and_logits(model)
-    guided = model.proposals(tuple(images.shape[-2:]), gallery_map, query_map, query, FEW)
-    plain = model.proposals(tuple(images.shape[-2:]), gallery_map, query_map, None, FEW)
+    images, gallery_maps, query_maps, query = proposals_and_logits(model)
+    guided = model.proposals(tuple(images.shape[-2:]), gallery_maps, query_maps, query, FEW)
+    plain = model.proposals(tuple(images.shape[-2:]), gallery_maps, query_maps, None, FEW)
     assert all(len(boxes) == 8 for boxes in plain)
     assert all(torch.equal(a, b) for a, b in zip(guided, plain, strict=True))
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from networks import FEW, person_boxes, pictures, randomise, small_config, small_network
+from networks import FEW, person_boxes, pictures, random_maps, randomise, small_config, small_network
 from torchvision.ops import box_iou
 
 from qeeps_cli.errors import UsageError
@@ -33,8 +33,8 @@ def test_the_head_gives_a_row_for_each_roi(counts):
     torch.manual_seed(0)
     head = randomise(SeparateHeads(small_config()), seed=0).eval()
     rois = [torch.tensor([[8.0 * i, 0, 8.0 * i + 40, 80] for i in range(n)]).reshape(-1, 4) for n in counts]
-    feature_map = torch.randn(2, 256, 6, 8)
-    output, detected = head(feature_map, rois), head.detect(feature_map, rois)
+    maps = random_maps(2)
+    output, detected = head(maps, rois), head.detect(maps, rois)
     total = sum(counts)
     assert output.class_logits.shape == (total, 2) and output.deltas.shape == (total, 2, 4)
     torch.testing.assert_close(output.embeddings.norm(dim=1), torch.ones(total))
@@ -49,7 +49,7 @@ def test_detection_pools_7x7_and_identification_14x14_into_a_conv5_of_its_own():
     seen = []
     for layer in (head.layer4, head.id_layer4):
         layer.register_forward_hook(lambda module, inputs, output: seen.append((module, inputs[0].shape[2:])))
-    output = head(torch.randn(1, 256, 6, 8), [BOX])
+    output = head(random_maps(1), [BOX])
     pooled = {module is head.id_layer4: tuple(size) for module, size in seen}
     assert pooled == {False: (7, 7), True: (14, 14)}
     assert output.class_logits.abs().max() < 1 and output.deltas.abs().max() < 0.2  # heads start near zero
@@ -67,11 +67,11 @@ def test_regnet_sees_where_in_the_roi_something_is():
 
 def test_identification_does_not_reach_the_detectors_conv5_nor_detection_the_other():
     head = SeparateHeads(small_config())
-    output = head(torch.randn(1, 256, 6, 8), [BOX])
+    output = head(random_maps(1), [BOX])
     output.embeddings[:, 0].sum().backward()
     assert head.layer4[0].conv1.weight.grad is None and head.id_layer4[0].conv1.weight.grad is not None
     head.zero_grad()
-    output = head.detect(torch.randn(1, 256, 6, 8), [BOX])
+    output = head.detect(random_maps(1), [BOX])
     (output.class_logits[:, 0].sum() + output.deltas.sum()).backward()
     assert head.layer4[0].conv1.weight.grad is not None and head.id_layer4[0].conv1.weight.grad is None
 
@@ -82,10 +82,10 @@ def test_embeddings_and_scores_are_those_of_the_boxes_found(network, second_pass
     found = search(network, second_pass=second_pass)
     assert len(found.boxes) > 3
     query = network.encode_query(pictures(1, seed=7), person_boxes(1))
-    gallery_map, query_map = network.basenet(pictures(1, seed=3), query.stem)
-    embeddings = network.embed_boxes(gallery_map, [found.boxes])
+    gallery_maps, query_maps = network.basenet(pictures(1, seed=3), query.stem)
+    embeddings = network.embed_boxes(gallery_maps, [found.boxes])
     torch.testing.assert_close(found.embeddings, embeddings)
-    scores = network.similarity(network.query_embedding(query_map, query), embeddings)
+    scores = network.similarity(network.query_embedding(query_maps, query), embeddings)
     torch.testing.assert_close(found.scores, scores)
     assert (found.scores.diff() <= 0).all()
 
@@ -125,5 +125,5 @@ def test_a_shared_head_starts_both_and_separate_heads_go_on_as_they_are():
 def test_the_papers_head_is_the_default_and_others_are_refused():
     assert type(build_roi_head(small_config())) is ClsIdenNet
     assert isinstance(build_roi_head(small_config(roi_head="separate")), SeparateHeads)
-    with pytest.raises(UsageError, match="shared, separate"):
+    with pytest.raises(UsageError, match="shared, separate, fine"):
         small_config(roi_head="both")

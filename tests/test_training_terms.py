@@ -23,7 +23,7 @@ from qeeps_cli.training.embed_stage import EmbedStage
 from qeeps_cli.training.oim import OIMLoss
 from qeeps_cli.training.oim_stage import OIMStage
 from qeeps_cli.training.qeeps_stage import QEEPSStage
-from qeeps_cli.training.run import fill_table, train
+from qeeps_cli.training.run import first_embeddings, train
 
 AUXILIARIES = {"contrastive": 0.5, "teacher": 0.5, "sim_crops": 0.5}
 
@@ -62,7 +62,7 @@ def build(sources, stage_name, variant=MODEL.variant, **changes):
     if stage_name == "embed":
         return EmbedStage(config, crops, seed=1), model
     oim = OIMLoss(population.num_identities, MODEL.embedding_dim, scale=config.oim_scale)
-    fill_table(oim, model, population, load_crops(population.people), config.canvas)
+    oim.update(*first_embeddings(model, population, load_crops(population.people), config.canvas))
     stage = (OIMStage if stage_name == "oim" else QEEPSStage)(config, frames, crops, oim, seed=1)
     return stage, model.train()
 

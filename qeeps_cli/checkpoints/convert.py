@@ -113,8 +113,9 @@ def guess_settings(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
     depth = len({name.split(".")[2] for name in tensors if name.startswith("basenet.layer3.")})
     if backbone := _BACKBONES.get((depth, "basenet.layer1.0.conv3.weight" in tensors)):
         settings["backbone"] = backbone
-    if any(name.startswith("roi_head.id_layer4.") for name in tensors):
-        settings["roi_head"] = "separate"
+    for roi_head, block in (("separate", "roi_head.id_layer4."), ("fine", "roi_head.id_layer3.")):
+        if any(name.startswith(block) for name in tensors):
+            settings["roi_head"] = roi_head
     id_net = tensors.get("roi_head.id_net.weight")
     if id_net is not None and id_net.ndim == 2:
         settings["embedding_dim"] = id_net.shape[0]

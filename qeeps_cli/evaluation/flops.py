@@ -40,12 +40,12 @@ def pair_operations(config: ModelConfig, size: tuple[int, int], proposals: int =
 
         def run() -> None:
             query = model.encode_query(images, box)
-            gallery_map, query_map = model.basenet(images, query.stem)
-            model.rpn(gallery_map)
+            gallery_maps, query_maps = model.basenet(images, query.stem)
+            model.rpn(gallery_maps.conv4)
             if model.qrpn is not None:
-                model.qrpn(gallery_map, query_map, query.boxes)
-            found = model.roi_head.detect(gallery_map, [rois])
-            embedding = model.query_embedding(query_map, query)
+                model.qrpn(gallery_maps.conv4, query_maps.conv4, query.boxes)
+            found = model.roi_head.detect(gallery_maps, [rois])
+            embedding = model.query_embedding(query_maps, query)
             if found.embeddings is not None:
                 model.similarity(embedding, found.embeddings)
 

@@ -10,7 +10,8 @@ from torchvision.models.resnet import BasicBlock, Bottleneck
 from qeeps_cli.model.config import ModelConfig
 from qeeps_cli.model.qsse import QSSE, absorb_initial_excitation, squeeze
 
-STRIDE = 16
+STRIDE = 16  # of conv4's map
+FINE_STRIDE = 8  # of conv3's
 
 
 class Stem(NamedTuple):
@@ -23,6 +24,13 @@ class Stem(NamedTuple):
     x: Tensor
     residual: Tensor
     size: tuple[int, int]
+
+
+class FeatureMaps(NamedTuple):
+    """Of a batch of images: conv3 (B, C/2, H/8, W/8) and conv4 (B, C, H/16, W/16), which the paper's heads look at."""
+
+    conv3: Tensor
+    conv4: Tensor
 
 
 class BaseNet(nn.Module):
@@ -56,15 +64,17 @@ class BaseNet(nn.Module):
         x = self.maxpool(self.relu(self.bn1(self.conv1(images))))
         return Stem(x, _residual(self.layer1[0], x), tuple(images.shape[-2:]))
 
-    def forward(self, gallery: Tensor | Stem, query: Stem | None = None) -> tuple[Tensor, Tensor]:
+    def forward(self, gallery: Tensor | Stem, query: Stem | None = None) -> tuple[FeatureMaps, FeatureMaps]:
         """Feature maps of a batch of pairs.
 
         gallery: (B, 3, H, W) normalised, or their `stem`. query: `stem` of B or 1 query images of the same size; None
-        pairs each gallery image with itself. Returns (gallery map, query map), (B, C, H/16, W/16) each; without QSSE
-        the query map does not depend on the gallery and keeps the query's batch of B or 1.
+        pairs each gallery image with itself. Returns (gallery maps, query maps); without QSSE the query maps do not
+        depend on the gallery and keep the query's batch of B or 1.
         """
         gallery = self.stem(gallery) if isinstance(gallery, Tensor) else gallery
         x_gallery, x_query = gallery.x, None if query is None else query.x
+        last_of_conv3 = len(self.layer1) + len(self.layer2) - 1
+        fine_gallery = fine_query = None
         for index, block in enumerate(self.blocks()):
             u_gallery = _residual(block, x_gallery) if index else gallery.residual
             u_query = None
@@ -79,7 +89,10 @@ class BaseNet(nn.Module):
             x_gallery = torch.relu(u_gallery + _shortcut(block, x_gallery))  # Eq. 2, then ResNet's ReLU
             if u_query is not None:
                 x_query = torch.relu(u_query + _shortcut(block, x_query))
-        return x_gallery, x_gallery if x_query is None else x_query
+            if index == last_of_conv3:
+                fine_gallery, fine_query = x_gallery, x_query
+        of_gallery = FeatureMaps(fine_gallery, x_gallery)
+        return of_gallery, of_gallery if x_query is None else FeatureMaps(fine_query, x_query)
 
     def absorb_initial_excitation(self) -> None:
         """To be called once, when a trunk trained without QSSE receives fresh QSSE blocks."""

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torchvision.ops import boxes as box_ops
 
 from qeeps_cli.errors import NotANumberError
-from qeeps_cli.model.basenet import BaseNet, Stem
+from qeeps_cli.model.basenet import BaseNet, FeatureMaps, Stem
 from qeeps_cli.model.config import InferenceParams, ModelConfig
 from qeeps_cli.model.qsimnet import QSimNet
 from qeeps_cli.model.roi_head import RoIOutput, build_roi_head
@@ -69,27 +69,27 @@ class QEEPS(nn.Module):
     def proposals(
         self,
         size: tuple[int, int],
-        gallery_map: Tensor,
-        query_map: Tensor,
+        gallery_maps: FeatureMaps,
+        query_maps: FeatureMaps,
         query: QueryInput | None,
         params: InferenceParams,
     ) -> list[Tensor]:
         """Proposals of each image of size (H, W), (P_i, 4) xyxy; with a query and a QRPN, logits are the sum of both
         (§4.2)."""
-        logits, deltas = self.rpn(gallery_map)
+        logits, deltas = self.rpn(gallery_maps.conv4)
         if query is not None and self.qrpn is not None:
-            logits = logits + self.qrpn(gallery_map, query_map, query.boxes)
+            logits = logits + self.qrpn(gallery_maps.conv4, query_maps.conv4, query.boxes)
         _require_numbers("the proposals", logits, deltas)
-        anchors = self.anchors(gallery_map)
+        anchors = self.anchors(gallery_maps.conv4)
         return [select_proposals(*each, anchors, size, params)[0] for each in zip(logits, deltas, strict=True)]
 
-    def query_embedding(self, query_map: Tensor, query: QueryInput) -> Tensor:
+    def query_embedding(self, query_maps: FeatureMaps, query: QueryInput) -> Tensor:
         """Embeddings (1 or B, D) of the query people, pooled from the query stream."""
-        return self.embed_boxes(query_map, list(query.boxes.expand(len(query_map), -1).split(1)))
+        return self.embed_boxes(query_maps, list(query.boxes.expand(len(query_maps.conv4), -1).split(1)))
 
-    def embed_boxes(self, feature_map: Tensor, boxes: list[Tensor]) -> Tensor:
+    def embed_boxes(self, maps: FeatureMaps, boxes: list[Tensor]) -> Tensor:
         """Embeddings (R, D) of given boxes, (R_i, 4) xyxy input pixels per image."""
-        return self.roi_head.embed(self.roi_head.features(feature_map, boxes))
+        return self.roi_head.embed(self.roi_head.features(maps, boxes))
 
     def similarity(self, query_embeddings: Tensor, embeddings: Tensor) -> Tensor:
         """Scores (N,) of embeddings (N, D) against queries (N or 1, D): QSimNet's, or the cosine without one."""
@@ -106,17 +106,17 @@ class QEEPS(nn.Module):
         Raises NotANumberError.
         """
         size = tuple(gallery.shape[-2:]) if isinstance(gallery, Tensor) else gallery.size
-        gallery_map, query_map = self.basenet(gallery, None if query is None else query.stem)
-        proposals = self.proposals(size, gallery_map, query_map, query, params)
+        gallery_maps, query_maps = self.basenet(gallery, None if query is None else query.stem)
+        proposals = self.proposals(size, gallery_maps, query_maps, query, params)
         query_embeddings = None
         if query is not None:
-            query_embeddings = self.query_embedding(query_map, query).expand(len(gallery_map), -1)
-        output = self.roi_head.detect(gallery_map, proposals)
+            query_embeddings = self.query_embedding(query_maps, query).expand(len(gallery_maps.conv4), -1)
+        output = self.roi_head.detect(gallery_maps, proposals)
         _require_numbers("the people found", *(tensor for tensor in output if tensor is not None))
         people = self._people(output, proposals, size, params)
         if self.roi_head.is_separate:
-            return self._identify_late(gallery_map, people, query_embeddings, params)
-        return self._identify_early(gallery_map, people, query_embeddings, params)
+            return self._identify_late(gallery_maps, people, query_embeddings, params)
+        return self._identify_early(gallery_maps, people, query_embeddings, params)
 
     def _people(
         self, output: RoIOutput, proposals: list[Tensor], size: tuple[int, int], params: InferenceParams
@@ -136,7 +136,7 @@ class QEEPS(nn.Module):
         return people
 
     def _identify_early(
-        self, gallery_map: Tensor, people: list[Found], query_embeddings: Tensor | None, params: InferenceParams
+        self, gallery_maps: FeatureMaps, people: list[Found], query_embeddings: Tensor | None, params: InferenceParams
     ) -> list[Found]:
         """The paper's order: NMS on the score for the query (§4.3), or on ClsNet's without one, of embeddings that were
         pooled on the proposals."""
@@ -146,25 +146,27 @@ class QEEPS(nn.Module):
                 scores = self.similarity(query_embeddings[i : i + 1], candidates.embeddings)
                 candidates = candidates._replace(scores=scores)
             found.append(_suppress(candidates, params.nms))
-        return self._embed_again(gallery_map, found, query_embeddings) if params.second_pass else found
+        return self._embed_again(gallery_maps, found, query_embeddings) if params.second_pass else found
 
     def _identify_late(
-        self, gallery_map: Tensor, people: list[Found], query_embeddings: Tensor | None, params: InferenceParams
+        self, gallery_maps: FeatureMaps, people: list[Found], query_embeddings: Tensor | None, params: InferenceParams
     ) -> list[Found]:
         """Separate heads: embeddings of the refined boxes alone, without near copies of a box, then the paper's NMS."""
         if query_embeddings is None:
-            return self._embed_again(gallery_map, [_suppress(p, params.nms) for p in people], None)
+            return self._embed_again(gallery_maps, [_suppress(p, params.nms) for p in people], None)
         distinct = [_suppress(candidates, params.proposal_nms) for candidates in people]
-        found = self._embed_again(gallery_map, distinct, query_embeddings)
+        found = self._embed_again(gallery_maps, distinct, query_embeddings)
         return [_suppress(candidates, params.nms) for candidates in found]
 
-    def _embed_again(self, gallery_map: Tensor, found: list[Found], query_embeddings: Tensor | None) -> list[Found]:
+    def _embed_again(
+        self, gallery_maps: FeatureMaps, found: list[Found], query_embeddings: Tensor | None
+    ) -> list[Found]:
         """Embeddings and scores, pooled on the boxes that RegNet refined (deviation, docs/decisions.md)."""
         counts = [len(f.boxes) for f in found]
         if sum(counts) == 0:
             return found
         again = []
-        for i, embeddings in enumerate(self.embed_boxes(gallery_map, [f.boxes for f in found]).split(counts)):
+        for i, embeddings in enumerate(self.embed_boxes(gallery_maps, [f.boxes for f in found]).split(counts)):
             one = found[i]._replace(embeddings=embeddings)
             if query_embeddings is not None:
                 one = one._replace(scores=self.similarity(query_embeddings[i : i + 1], embeddings))

@@ -125,8 +125,8 @@ class Engine:
         """(D,) unit embedding of the query person, from the query picture paired with itself."""
         image, box = self._prepare_alone(query)
         with self._autocast():
-            feature_map, _ = self.model.basenet(image)
-            embedding = self.model.embed_boxes(feature_map, [box])
+            maps, _ = self.model.basenet(image)
+            embedding = self.model.embed_boxes(maps, [box])
         return embedding[0].cpu().numpy()
 
     @torch.inference_mode()

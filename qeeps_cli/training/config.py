@@ -17,7 +17,7 @@ OPTIMIZERS = ("adamw", "sgd")
 
 # The seven terms of Eq. 3, then the auxiliary ones of docs/decisions.md, which are off unless a recipe asks for them.
 PAPER_LOSSES = ("cls", "reg", "rpn_cls", "rpn_reg", "oim", "qrpn", "sim")
-AUXILIARY_LOSSES = ("contrastive", "teacher", "sim_crops")
+AUXILIARY_LOSSES = ("contrastive", "teacher", "classify", "sim_crops")
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class DataSource:
 @dataclass(frozen=True)
 class StageConfig:
     """One stage. lr decays by a cosine to lr · final_lr after a linear warm-up; new heads train at lr · head_lr,
-    BaseNet at lr · trunk_lr.
+    BaseNet at lr · trunk_lr; 0 freezes it.
 
     images: frames a step ("oim") or pairs a step ("qeeps"). identities × crops_each: crops a step. size: (height,
     width) of training views. absent, self_pairs: shares of pairs without the person, and of steps in which both images
@@ -67,6 +67,7 @@ class StageConfig:
     self_pairs: float = 0.3
     oim_scale: float = 10.0
     contrastive_scale: float = 16.0
+    classify_scale: float = 16.0
     losses: dict[str, float] = field(default_factory=dict)
 
     def weight_of(self, loss: str) -> float:

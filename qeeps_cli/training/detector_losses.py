@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from qeeps_cli.model.basenet import FeatureMaps
 from qeeps_cli.model.box_coding import ROI_CODER, RPN_CODER, encode
 from qeeps_cli.model.config import InferenceParams
 from qeeps_cli.model.qeeps import QEEPS
@@ -104,7 +105,7 @@ def identified(output: RoIOutput, rois: SampledRoIs, people: list[People]) -> tu
 def detector_forward(
     model: QEEPS,
     images: Tensor,
-    gallery_map: Tensor,
+    gallery_maps: FeatureMaps,
     people: list[People],
     count: int,
     extra_logits: Tensor | None = None,
@@ -113,10 +114,10 @@ def detector_forward(
 
     extra_logits: QRPN's, added to RPN's for choosing proposals (§4.2).
     """
-    logits, deltas = model.rpn(gallery_map)
-    anchors = model.anchors(gallery_map)
+    logits, deltas = model.rpn(gallery_maps.conv4)
+    anchors = model.anchors(gallery_maps.conv4)
     losses = rpn_losses(logits, deltas, anchors, people)
     combined = logits if extra_logits is None else logits + extra_logits
     rois = sample_rois(combined, deltas, anchors, people, tuple(images.shape[-2:]), count)
-    output = model.roi_head(gallery_map, rois.per_image(len(images)))
+    output = model.roi_head(gallery_maps, rois.per_image(len(images)))
     return losses | roi_losses(output, rois, people), rois, output

@@ -2,10 +2,12 @@
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from qeeps_cli.errors import DataError, UsageError
 from qeeps_cli.model.qeeps import QEEPS
+from qeeps_cli.training.classifier import IdentityClassifier
 from qeeps_cli.training.config import StageConfig
 from qeeps_cli.training.crop_bank import MIN_HEIGHT, Crop, CropSampler, background_patches, paint_canvas
 from qeeps_cli.training.losses import contrastive_loss, teacher_loss
@@ -48,35 +50,54 @@ def embed_crops(model: QEEPS, images: Tensor, boxes: Tensor) -> Tensor:
 
 def crop_features(model: QEEPS, images: Tensor, boxes: Tensor) -> Tensor:
     """conv5 features (N, F) of canvases' people."""
-    feature_map, _ = model.basenet(images)
-    return model.roi_head.features(feature_map, list(boxes.split(1)))
+    maps, _ = model.basenet(images)
+    return model.roi_head.features(maps, list(boxes.split(1)))
+
+
+def crop_pairs(labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """All pairs of a step's canvases with labels (N,) ≥ 0: their indices (P,) and (P,), and whether each is one person,
+    (P,) 0 or 1."""
+    first, second = torch.triu_indices(len(labels), len(labels), offset=1, device=labels.device)
+    return first, second, (labels[first] == labels[second]).long()
 
 
 class EmbedStage:
-    """Contrastive and teacher losses on canvases."""
+    """Contrastive, teacher and classification losses on canvases, and QSimNet's where the network has one already."""
 
     name = "embed"
 
-    def __init__(self, config: StageConfig, crops: CropBatches, seed: int):
-        if not config.identities or not (config.weight_of("contrastive") or config.weight_of("teacher")):
+    def __init__(
+        self, config: StageConfig, crops: CropBatches, seed: int, classifier: IdentityClassifier | None = None
+    ):
+        if not config.identities or not any(map(config.weight_of, ("contrastive", "teacher", "classify"))):
             raise UsageError(
                 "the stage embed needs identities above 0 and a loss that trains it: write, for example, "
                 "losses = {contrastive = 1.0} under [stages.embed]."
             )
-        self.config, self.crops, self.seed = config, crops, seed
+        self.config, self.crops, self.seed, self.classifier = config, crops, seed, classifier
 
     def batch(self, step: int) -> Batch:
         return self.crops.draw(step_rng(self.seed, self.name, step))
 
     def losses(self, model: QEEPS, batch: Batch) -> dict[str, Tensor]:
         embeddings = embed_crops(model, batch["images"], batch["boxes"])
-        return {
+        losses = {
             "contrastive": contrastive_loss(embeddings, batch["labels"], self.config.contrastive_scale),
             "teacher": teacher_loss(embeddings, batch["targets"]),
         }
+        if self.classifier is not None:
+            losses["classify"] = self.classifier(embeddings, batch["labels"])
+        if model.qsimnet is not None and self.config.weight_of("sim_crops"):
+            first, second, same = crop_pairs(batch["labels"])
+            losses["sim_crops"] = F.cross_entropy(model.qsimnet(embeddings[first], embeddings[second]), same)
+        return losses
+
+    def parameters(self) -> list[nn.Parameter]:
+        return [] if self.classifier is None else list(self.classifier.parameters())
 
     def state_dict(self) -> dict[str, Tensor]:
-        return {}
+        return {} if self.classifier is None else self.classifier.state_dict()
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        pass
+        if self.classifier is not None:
+            self.classifier.load_state_dict(state)

@@ -1,38 +1,55 @@
 """Where a network starts: torchvision's ResNet weights, or a qeeps checkpoint of the same or another variant."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import safe_open
-from torch import Tensor
+from torch import Tensor, nn
 
 from qeeps_cli.errors import WeightsError
 from qeeps_cli.model.qeeps import QEEPS
 from qeeps_cli.model.qsse import INITIAL_EXCITATION
 from qeeps_cli.weights import FORMAT
 
+GUIDED = ("basenet.qsse.", "qrpn.", "qsimnet.")  # what a query guides
 
 def initialise(model: QEEPS, path: Path) -> bool:
     """Fill the model from path as far as it goes; blocks that path does not have keep their fresh start.
 
     path: safetensors with torchvision's ResNet names (conv1 … layer3, with or without layer4), or a qeeps checkpoint,
-    of whatever variant. Returns whether it was a qeeps checkpoint, whose ID Net is trained. Raises WeightsError naming
-    the tensors when the backbone does not fit.
+    of whatever variant and RoI head. Returns whether ID Net came with it, trained. Raises WeightsError naming the
+    tensors when the backbone does not fit.
     """
+    with _opened(path) as file:
+        is_qeeps = (file.metadata() or {}).get("format") == FORMAT
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, not a dict
+    return "roi_head.id_net.weight" in fill(model, tensors if is_qeeps else _resnet_names(tensors), str(path))
+
+
+def has_query_guidance(path: Path) -> bool:
+    """Whether a checkpoint holds trained QSSE, QRPN and QSimNet. Raises WeightsError."""
+    with _opened(path) as file:
+        blocks = {prefix for prefix in GUIDED for name in file.keys() if name.startswith(prefix)}  # noqa: SIM118
+    return blocks == set(GUIDED)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
     try:
         with safe_open(path, framework="pt") as file:
-            is_qeeps = (file.metadata() or {}).get("format") == FORMAT
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, not a dict
+            yield file
     except Exception as error:
         raise WeightsError(f"cannot start from {path}: expected a safetensors file ({error}).") from error
-    fill(model, tensors if is_qeeps else _resnet_names(tensors), str(path))
-    return is_qeeps
 
 
-def fill(model: QEEPS, tensors: dict[str, Tensor], source: str) -> None:
-    """Load named tensors; absent ones may only belong to blocks that the source's variant or file does not have."""
+def fill(model: QEEPS, tensors: dict[str, Tensor], source: str) -> set[str]:
+    """Load named tensors; absent ones may only belong to blocks that the source's variant or file does not have.
+    Returns the names that were loaded."""
     own = model.state_dict()
-    tensors = _separated(tensors) if model.roi_head.is_separate else tensors
+    tensors = _for_head(model.config.roi_head, tensors)
     # a deeper ResNet of the same kind of blocks has all that a shallower one needs, and more
     deeper = [name for name in tensors if name.startswith("basenet.layer") and name not in own]
     source_has_qsse = any("qsse" in name for name in tensors)
@@ -50,7 +67,30 @@ def fill(model: QEEPS, tensors: dict[str, Tensor], source: str) -> None:
     if model.basenet.qsse is not None and not source_has_qsse:
         model.basenet.absorb_initial_excitation()
     elif model.basenet.qsse is None and source_has_qsse:
-        _release_initial_excitation(model)
+        _release_initial_excitation(model.basenet.blocks())
+    return set(tensors)
+
+
+def _for_head(roi_head: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors of one RoI head for another, as far as they go."""
+    if roi_head == "shared":
+        return tensors
+    tensors = _separated(tensors)
+    return _refined(tensors) if roi_head == "fine" else tensors
+
+
+def _refined(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors of separate heads for fine ones: identification's conv4 starts as BaseNet's, whose residuals QSSE halved.
+    ID Net, and QSimNet which compares what it gives, have to be new."""
+    if any(name.startswith("roi_head.id_layer3.") for name in tensors):
+        return tensors
+    kept = {name: t for name, t in tensors.items() if not name.startswith(("roi_head.id_net.", "qsimnet."))}
+    conv4 = {name: t for name, t in tensors.items() if name.startswith("basenet.layer3.")}
+    if any("qsse" in name for name in tensors):
+        deep = any(".bn3." in name for name in conv4)
+        last = (".bn3.weight", ".bn3.bias") if deep else (".bn2.weight", ".bn2.bias")
+        conv4 = {name: t * INITIAL_EXCITATION if name.endswith(last) else t for name, t in conv4.items()}
+    return kept | {name.replace("basenet.layer3", "roi_head.id_layer3"): tensor for name, tensor in conv4.items()}
 
 
 def _separated(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -63,9 +103,9 @@ def _separated(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 @torch.no_grad()
-def _release_initial_excitation(model: QEEPS) -> None:
+def _release_initial_excitation(blocks: list[nn.Module]) -> None:
     """Undo `absorb_initial_excitation` in a trunk that loses its QSSE blocks; else its residuals would count twice."""
-    for block in model.basenet.blocks():
+    for block in blocks:
         last_norm = block.bn3 if hasattr(block, "bn3") else block.bn2
         last_norm.weight.mul_(INITIAL_EXCITATION)
         last_norm.bias.mul_(INITIAL_EXCITATION)

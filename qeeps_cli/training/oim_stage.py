@@ -1,7 +1,7 @@
 """Stage `oim`: the baseline of §3, detector and ID Net together on single images, with OIM."""
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from qeeps_cli.model.qeeps import QEEPS
 from qeeps_cli.training.config import StageConfig
@@ -43,9 +43,9 @@ class OIMStage:
         }
 
     def losses(self, model: QEEPS, batch: Batch) -> dict[str, Tensor]:
-        gallery_map, _ = model.basenet(batch["images"])
+        gallery_maps, _ = model.basenet(batch["images"])
         people = batch["people"]
-        losses, rois, output = detector_forward(model, batch["images"], gallery_map, people, self.config.rois)
+        losses, rois, output = detector_forward(model, batch["images"], gallery_maps, people, self.config.rois)
         embeddings, labels, targets = identified(output, rois, people)
         if batch["crops"]:
             crops = batch["crops"]
@@ -53,6 +53,9 @@ class OIMStage:
             labels = torch.cat([labels, crops["labels"]])
             targets = torch.cat([targets, crops["targets"]])
         return losses | embedding_losses(embeddings, labels, targets, self.oim, self.config)
+
+    def parameters(self) -> list[nn.Parameter]:
+        return []
 
     def state_dict(self) -> dict[str, Tensor]:
         return self.oim.state_dict()

@@ -2,7 +2,7 @@
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from qeeps_cli.errors import DataError
@@ -10,7 +10,7 @@ from qeeps_cli.model.qeeps import QEEPS
 from qeeps_cli.training.assign import qrpn_labels, sample, sim_labels
 from qeeps_cli.training.config import StageConfig
 from qeeps_cli.training.detector_losses import People, SampledRoIs, detector_forward, identified
-from qeeps_cli.training.embed_stage import CropBatches, embed_crops
+from qeeps_cli.training.embed_stage import CropBatches, crop_pairs, embed_crops
 from qeeps_cli.training.frame_batches import FrameBatches
 from qeeps_cli.training.oim import OIMLoss
 from qeeps_cli.training.oim_stage import embedding_losses
@@ -65,21 +65,21 @@ class QEEPSStage:
         people = batch["people"]
         query = model.encode_query(batch["query_images"], batch["query_boxes"])
         if batch["self_paired"]:
-            gallery_map, _ = model.basenet(batch["images"])
-            query_map, _ = model.basenet(batch["query_images"])
+            gallery_maps, _ = model.basenet(batch["images"])
+            query_maps, _ = model.basenet(batch["query_images"])
         else:
-            gallery_map, query_map = model.basenet(batch["images"], query.stem)
+            gallery_maps, query_maps = model.basenet(batch["images"], query.stem)
         losses: dict[str, Tensor] = {}
         query_logits = None
         if model.qrpn is not None and not batch["self_paired"]:
-            query_logits = model.qrpn(gallery_map, query_map, query.boxes)
-            anchors = model.anchors(gallery_map)
+            query_logits = model.qrpn(gallery_maps.conv4, query_maps.conv4, query.boxes)
+            anchors = model.anchors(gallery_maps.conv4)
             losses["qrpn"] = qrpn_loss(query_logits, anchors, batch["query_people"], people)
         detector, rois, output = detector_forward(
-            model, batch["images"], gallery_map, people, self.config.rois, query_logits
+            model, batch["images"], gallery_maps, people, self.config.rois, query_logits
         )
         losses |= detector
-        query_embeddings = model.query_embedding(query_map, query)
+        query_embeddings = model.query_embedding(query_maps, query)
         embeddings, labels, targets = identified(output, rois, people)
         embeddings = torch.cat([embeddings, query_embeddings])
         labels = torch.cat([labels, batch["query_labels"]])
@@ -97,6 +97,9 @@ class QEEPSStage:
                 model, query_embeddings, output.embeddings, rois, batch["query_people"], crop_embeddings, crop_labels
             )
         return losses
+
+    def parameters(self) -> list[nn.Parameter]:
+        return []
 
     def state_dict(self) -> dict[str, Tensor]:
         return self.oim.state_dict()
@@ -135,13 +138,12 @@ def sim_losses(
     One pass of QSimNet serves both, so that its BatchNorm sees many people a step and not only two queries.
     """
     labels = torch.cat([sim_labels(rois.boxes[rois.image == i], query_people[i]) for i in range(len(query_people))])
-    first, second = torch.triu_indices(len(crop_labels), len(crop_labels), offset=1, device=labels.device)
+    first, second, same = crop_pairs(crop_labels)
     logits = model.qsimnet(
         torch.cat([query_embeddings[rois.image], crop_embeddings[first]]),
         torch.cat([roi_embeddings, crop_embeddings[second]]),
     )
     losses = {"sim": F.cross_entropy(logits[: len(labels)], labels)}
     if len(first):
-        same = (crop_labels[first] == crop_labels[second]).long()
         losses["sim_crops"] = F.cross_entropy(logits[len(labels) :], same)
     return losses

@@ -7,15 +7,17 @@ from threading import Event
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from qeeps_cli.errors import DataError
 from qeeps_cli.model.qeeps import QEEPS
+from qeeps_cli.training.classifier import IdentityClassifier
 from qeeps_cli.training.config import TrainConfig
 from qeeps_cli.training.crop_bank import Crop, load_crops
 from qeeps_cli.training.crop_validation import crop_retrieval, embed_plain, features_plain
 from qeeps_cli.training.embed_stage import CropBatches, EmbedStage
 from qeeps_cli.training.frame_batches import FrameBatches
-from qeeps_cli.training.initialise import initialise, whiten_id_net
+from qeeps_cli.training.initialise import has_query_guidance, initialise, whiten_id_net
 from qeeps_cli.training.oim import OIMLoss
 from qeeps_cli.training.oim_stage import OIMStage
 from qeeps_cli.training.population import Population, gather
@@ -57,13 +59,15 @@ def train(
     else:
         targets = np.full((len(crops), config.model.embedding_dim), np.nan, np.float32)
 
+    # Query guidance comes with the last stage, which starts from a trained OIM (§5.2); the embedding of a network that
+    # has it already goes on with it, each canvas paired with itself.
+    guided = {"qeeps"} | ({"embed"} if config.init and has_query_guidance(config.init) else set())
     id_net_is_trained = False
 
     def make_model(stage: str) -> QEEPS:
         nonlocal id_net_is_trained
         torch.manual_seed(config.seed)
-        # query guidance comes with the last stage, which starts from a trained OIM (§5.2)
-        model = QEEPS(config.model if stage == "qeeps" else replace(config.model, variant="oim"))
+        model = QEEPS(config.model if stage in guided else replace(config.model, variant="oim"))
         if config.init:
             id_net_is_trained = initialise(model, config.init)
         return model
@@ -76,13 +80,19 @@ def train(
                 sample = crops[:: max(1, len(crops) // WHITENING_CROPS)]
                 features = features_plain(model.eval(), sample, stage_config.canvas)
                 whiten_id_net(model, torch.from_numpy(features).to(device))
-            return EmbedStage(stage_config, batches, config.seed)
+            classifier = None
+            if stage_config.weight_of("classify"):
+                dim = config.model.embedding_dim
+                classifier = IdentityClassifier(population.num_identities, dim, stage_config.classify_scale).to(device)
+                if fresh:
+                    classifier.start_from(*first_embeddings(model, population, crops, stage_config.canvas))
+            return EmbedStage(stage_config, batches, config.seed, classifier)
         frames = FrameBatches(population, targets, stage_config)
         oim = OIMLoss(
             population.num_identities, config.model.embedding_dim, momentum=0.5, scale=stage_config.oim_scale
         ).to(device)
         if fresh:
-            fill_table(oim, model, population, crops, stage_config.canvas)
+            oim.update(*first_embeddings(model, population, crops, stage_config.canvas))
         return (OIMStage if name == "oim" else QEEPSStage)(stage_config, frames, batches, oim, config.seed)
 
     def validate(model: QEEPS, stage: str, step: int) -> dict[str, float]:
@@ -104,18 +114,19 @@ def train(
     return out / f"{list(config.stages)[-1]}.safetensors"
 
 
-def fill_table(
-    oim: OIMLoss, model: QEEPS, population: Population, crops: list[Crop], canvas: tuple[int, int], each: int = 2
-) -> None:
-    """Start OIM's table from the embeddings of a few crops of each identity, instead of from nothing.
+def first_embeddings(
+    model: QEEPS, population: Population, crops: list[Crop], canvas: tuple[int, int], each: int = 2
+) -> tuple[Tensor, Tensor]:
+    """Embeddings (N, D) of a few crops of each identity, and their labels (N,), on the model's device.
 
-    With thousands of identities and two images a step, rows would otherwise wait for hundreds of steps to mean anything
-    (docs/decisions.md).
+    OIM's table and the classifier start from them, instead of from nothing: with thousands of identities and two images
+    a step, rows would otherwise wait for hundreds of steps to mean anything (docs/decisions.md).
     """
     rows = [
         index for indices in population.by_label.values() for index in indices[:: max(1, len(indices) // each)][:each]
     ]
     model.eval()
-    embeddings = embed_plain(model, [crops[i] for i in rows], canvas)
+    embeddings = torch.from_numpy(embed_plain(model, [crops[i] for i in rows], canvas))
     labels = torch.tensor([population.people[i].label for i in rows])
-    oim.update(torch.from_numpy(embeddings).to(oim.table.device), labels)
+    device = next(model.parameters()).device
+    return embeddings.to(device), labels.to(device)

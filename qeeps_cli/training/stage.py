@@ -4,7 +4,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from qeeps_cli.model.preprocess import to_tensor
 from qeeps_cli.model.qeeps import QEEPS
@@ -27,8 +27,11 @@ class Stage(Protocol):
     def losses(self, model: QEEPS, batch: Batch) -> dict[str, Tensor]:
         """Scalar losses by name, unweighted."""
 
+    def parameters(self) -> list[nn.Parameter]:
+        """What is trained beside the model, at the rate of new heads."""
+
     def state_dict(self) -> dict[str, Tensor]:
-        """Tensors that live beside the model (OIM's table and queue)."""
+        """Tensors that live beside the model (OIM's table and queue, the classifier of identities)."""
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None: ...
 

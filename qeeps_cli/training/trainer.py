@@ -3,7 +3,7 @@
 import json
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -93,7 +93,7 @@ class Trainer:
 
     def _run_stage(self, name: str, config: StageConfig, model: QEEPS, resumed: dict | None, done: list[str]) -> None:
         stage = self.make_stage(name, model, resumed is None)
-        optimizer = make_optimizer(model, config)
+        optimizer = make_optimizer(model, config, stage.parameters())
         first = 0
         if resumed:
             optimizer.load_state_dict(resumed["optimizer"])
@@ -184,12 +184,23 @@ class Trainer:
         )
 
 
-def make_optimizer(model: QEEPS, config: StageConfig) -> torch.optim.Optimizer:
-    """AdamW or SGD (0.9); new heads at lr · head_lr, BaseNet at lr · trunk_lr, no weight decay on biases and norms."""
+def make_optimizer(
+    model: QEEPS, config: StageConfig, beside: Sequence[nn.Parameter] = ()
+) -> torch.optim.Optimizer:
+    """AdamW or SGD (0.9); new heads at lr · head_lr, BaseNet at lr · trunk_lr, no weight decay on biases and norms.
+
+    beside: parameters that are none of the model's, trained as new heads are, without weight decay. What has a rate of
+    0 is frozen: it needs no gradient any more.
+    """
     groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
+    if beside:
+        groups[config.lr * config.head_lr, False] = list(beside)
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             rate = config.lr * _rate_factor(name, config)
+            if rate == 0:
+                parameter.requires_grad_(False)
+                continue
             groups.setdefault((rate, parameter.ndim > 1), []).append(parameter)
     parameters = [
         {"params": members, "lr": rate, "base_lr": rate, "weight_decay": config.weight_decay if decays else 0.0}
