@@ -163,7 +163,7 @@ def test_another_query_changes_every_blocks_excitation():
     assert all((a - b).abs().max() > 1e-3 for a, b in zip(first, second, strict=True))
     assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
     assert all(0 < s.min() and s.max() < 1 for s in first)
-    assert not torch.allclose(maps[0], maps[1], atol=1e-2) and torch.equal(maps[0], maps[2])
+    assert not torch.allclose(found[0].conv4, found[1].conv4, atol=1e-2) and equal(found[0], found[2])
 
 
 def test_an_image_paired_with_itself_needs_no_query():
