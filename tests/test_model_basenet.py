@@ -158,7 +158,7 @@ def test_another_query_changes_every_blocks_excitation():
         block.register_forward_hook(lambda module, inputs, output: excitations.append(output))
     gallery = pictures(1, seed=1)
     with torch.no_grad():
-        maps = [trunk(gallery, trunk.stem(pictures(1, seed=seed)))[0] for seed in (2, 3, 2)]
+        found = [trunk(gallery, trunk.stem(pictures(1, seed=seed)))[0] for seed in (2, 3, 2)]
     first, second, again = excitations[:6], excitations[6:12], excitations[12:]
     assert all((a - b).abs().max() > 1e-3 for a, b in zip(first, second, strict=True))
     assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
