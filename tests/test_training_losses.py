@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from qeeps_cli.training.classifier import SMOOTHING, IdentityClassifier
 from qeeps_cli.training.losses import contrastive_loss, teacher_loss
 from qeeps_cli.training.oim import OIMLoss
 
@@ -221,3 +222,38 @@ def test_teacher_loss_of_nobody():
     loss = teacher_loss(student, torch.empty(0, 8))
     loss.backward()
     assert float(loss.detach()) == 0
+
+
+def test_the_classifier_equals_a_plain_loop():
+    rng = np.random.default_rng(3)
+    embeddings, labels = unit_rows(rng, 6, 8), np.array([0, 2, -1, 4, 2, -1])
+    torch.manual_seed(0)
+    classifier = IdentityClassifier(5, 8, scale=16.0)
+    classifier.prototypes.data.mul_(3)  # only their direction counts
+    prototypes = classifier.prototypes.detach().double().numpy()
+    prototypes /= np.linalg.norm(prototypes, axis=1, keepdims=True)
+    losses = []
+    for x, label in zip(embeddings.astype(float), labels, strict=True):
+        if label >= 0:
+            logits = 16 * prototypes @ x
+            log_p = logits - math.log(np.exp(logits).sum())
+            losses.append(-(1 - SMOOTHING) * log_p[label] - SMOOTHING * log_p.mean())
+    loss = classifier(torch.from_numpy(embeddings), torch.from_numpy(labels))
+    assert float(loss.detach()) == pytest.approx(np.mean(losses), rel=1e-5)
+
+
+def test_the_classifier_of_unknown_people_is_zero_with_a_gradient():
+    embeddings = torch.randn(3, 8, requires_grad=True)
+    loss = IdentityClassifier(5, 8, scale=16.0)(embeddings, torch.full((3,), -1))
+    loss.backward()
+    assert float(loss.detach()) == 0 and embeddings.grad is not None
+
+
+def test_prototypes_start_as_means_of_embeddings():
+    torch.manual_seed(0)
+    classifier = IdentityClassifier(3, 4, scale=16.0)
+    before = classifier.prototypes.detach().clone()
+    classifier.start_from(torch.tensor([[1.0, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0]]), torch.tensor([0, 0, 2]))
+    half = 0.5**0.5
+    expected = torch.tensor([[half, half, 0, 0], before[1].tolist(), [0, 0, 1, 0]])
+    torch.testing.assert_close(classifier.prototypes.detach(), expected)

@@ -46,7 +46,7 @@ warmup = 2
 identities = 3
 crops_each = 2
 canvas = [64, 32]
-losses = {contrastive = 1.0}
+losses = {contrastive = 1.0, classify = 0.5}
 [stages.oim]
 steps = 3
 lr = 1e-4

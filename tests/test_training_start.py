@@ -12,7 +12,7 @@ from training_sets import MODEL, tiny_stage
 
 from qeeps_cli.errors import DataError, WeightsError
 from qeeps_cli.model.qeeps import QEEPS
-from qeeps_cli.training.initialise import fill, initialise, whiten_id_net
+from qeeps_cli.training.initialise import fill, has_query_guidance, initialise, whiten_id_net
 from qeeps_cli.training.trainer import learning_rate_factor, make_optimizer
 from qeeps_cli.weights import save_checkpoint
 
@@ -211,6 +211,27 @@ def test_the_trunk_has_a_rate_of_its_own():
         "roi_head.layer4.1.conv2.weight": 0.01,
     }
     assert {name: groups[name][0] for name in examples} == pytest.approx(examples)
+
+
+def test_a_rate_of_0_freezes_the_trunk():
+    model = network(MODEL)
+    groups = groups_of(model, optimizer="adamw", trunk_lr=0.0)
+    trunk = {name for name, _ in model.named_parameters() if name.startswith("basenet.")}
+    assert trunk and not trunk & set(groups)
+    assert {name for name, parameter in model.named_parameters() if not parameter.requires_grad} == trunk
+
+
+def test_what_is_trained_beside_the_model_has_the_rate_of_heads():
+    beside = torch.nn.Parameter(torch.zeros(3, 4))
+    optimizer = make_optimizer(network(OIM), tiny_stage(lr=0.01, head_lr=5.0, weight_decay=0.1), [beside])
+    groups = [group for group in optimizer.param_groups if any(p is beside for p in group["params"])]
+    assert [(group["lr"], group["weight_decay"]) for group in groups] == [(pytest.approx(0.05), 0.0)]
+
+
+@pytest.mark.parametrize(("variant", "guided"), [("qeeps", True), ("oim+qrpn+qsimnet", False), ("oim", False)])
+def test_whether_a_checkpoint_has_query_guidance(tmp_path, variant, guided):
+    save_checkpoint(tmp_path / "a.safetensors", network(replace(MODEL, variant=variant)), {})
+    assert has_query_guidance(tmp_path / "a.safetensors") is guided
 
 
 def test_the_optimizer_is_the_recipes():

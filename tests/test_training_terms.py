@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import nn
 from training_sets import (
     MODEL,
@@ -24,6 +25,7 @@ from qeeps_cli.training.oim import OIMLoss
 from qeeps_cli.training.oim_stage import OIMStage
 from qeeps_cli.training.qeeps_stage import QEEPSStage
 from qeeps_cli.training.run import first_embeddings, train
+from qeeps_cli.weights import save_checkpoint
 
 AUXILIARIES = {"contrastive": 0.5, "teacher": 0.5, "sim_crops": 0.5}
 
@@ -164,6 +166,23 @@ def test_self_paired_images_do_not_see_each_other(sources):
     torch.manual_seed(0)
     other = stage.losses(model, batch | {"query_images": torch.zeros_like(batch["query_images"])})
     assert all(float(one[name].detach()) != float(other[name].detach()) for name in ("cls", "rpn_cls", "qrpn"))
+
+
+@pytest.mark.parametrize("variant", ["oim", "qeeps"])
+def test_the_embedding_alone_classifies_and_scores_pairs_if_asked(sources, tmp_path, variant):
+    """From a query-guided checkpoint the stage goes on with that network; its trunk stays as it is."""
+    save_checkpoint(tmp_path / "start.safetensors", QEEPS(replace(MODEL, variant=variant)), {}, half=False)
+    weights = {"contrastive": 1.0, "classify": 0.5, "sim_crops": 0.5}
+    recipe = tiny_recipe(sources, {"embed": tiny_stage(steps=2, trunk_lr=0.0, losses=weights)})
+    recipe = replace(recipe, init=tmp_path / "start.safetensors")
+    steps = []
+    train(recipe, tmp_path / "run", torch.device("cpu"), steps.append, lambda line: None)
+    terms = {"contrastive", "teacher", "classify"} | ({"sim_crops"} if variant == "qeeps" else set())
+    assert [set(progress.losses) for progress in steps] == [terms, terms]
+    before, after = load_file(tmp_path / "start.safetensors"), load_file(tmp_path / "run" / "embed.safetensors")
+    assert before.keys() == after.keys()
+    moved = {n for n in before if not torch.allclose(before[n].float(), after[n].float(), rtol=1e-3, atol=1e-5)}
+    assert moved and all(name.startswith(("roi_head.layer4", "roi_head.id_net", "qsimnet")) for name in moved)
 
 
 @pytest.mark.parametrize("weights", [{}, {"oim": 0.25, "sim": 3.0, "reg": 0.0, "contrastive": 2.0}])

@@ -41,7 +41,7 @@ class DataSource:
 @dataclass(frozen=True)
 class StageConfig:
     """One stage. lr decays by a cosine to lr · final_lr after a linear warm-up; new heads train at lr · head_lr,
-    BaseNet at lr · trunk_lr; 0 freezes it.
+    BaseNet at lr · trunk_lr; 0 freezes it, with its QSSE blocks.
 
     images: frames a step ("oim") or pairs a step ("qeeps"). identities × crops_each: crops a step. size: (height,
     width) of training views. absent, self_pairs: shares of pairs without the person, and of steps in which both images
