@@ -1,6 +1,7 @@
 """`qeeps` as a process."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -17,9 +18,19 @@ def environment(**changes: str) -> dict[str, str]:
 
 
 def start(*arguments: str | Path, **options) -> subprocess.Popen:
-    """The process, with stdout and stderr as pipes of bytes."""
+    """The process, with stdout and stderr as pipes of bytes. It heeds Ctrl-C."""
+    return start_program([sys.executable, "-m", "qeeps_cli", *map(os.fspath, arguments)], **options)
+
+
+def start_program(command: list[str], **options) -> subprocess.Popen:
+    """The same of any program."""
     streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "env": environment()} | options
-    return subprocess.Popen([sys.executable, "-m", "qeeps_cli", *map(os.fspath, arguments)], **streams)
+    return subprocess.Popen(command, preexec_fn=_heed_interrupts, **streams)
+
+
+def _heed_interrupts() -> None:
+    """Tests in the background of a shell ignore Ctrl-C, and so would a process that they start."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def qeeps(*arguments: str | Path, **options) -> subprocess.CompletedProcess:

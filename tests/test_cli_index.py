@@ -103,11 +103,6 @@ def test_a_kill_in_mid_index_loses_nothing_that_was_published(many, weights, tmp
     assert resumed.returncode == whole.returncode == 0 and resumed.stdout == whole.stdout
 
 
-def heed_interrupts() -> None:
-    """Tests in the background of a shell ignore Ctrl-C, and so would a process that they start."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
 @pytest.mark.parametrize(
     ("command", "sent", "code"),
     [("index", signal.SIGINT, ExitCode.SIGINT), ("search", signal.SIGTERM, ExitCode.SIGTERM)],
@@ -118,7 +113,7 @@ def test_who_interrupts_is_told_how_to_go_on(many, weights, tmp_path, command, s
     options = ["--cache", cache]
     if command == "search":
         options += ["--mode", "exact", "--query", many / "0.png"]
-    process = start(command, *arguments(many, weights, *options), preexec_fn=heed_interrupts)
+    process = start(command, *arguments(many, weights, *options))
     kind = "frames" if command == "index" else "pairs"
     wait_for(cache, f"{kind}-*.h5", process)
     time.sleep(0.5)

@@ -10,7 +10,7 @@ import sys
 from contextlib import suppress
 
 import pytest
-from command_line import environment
+from command_line import environment, start_program
 
 from qeeps_cli import errors
 from qeeps_cli.errors import ExitCode
@@ -113,7 +113,7 @@ def test_a_wrong_option_is_a_usage_error(run):
 
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_signals(program, sent, code):
-    process = subprocess.Popen([*program, "wait"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment())
+    process = start_program([*program, "wait"])
     assert process.stdout.readline() == b"ready\n"
     process.send_signal(sent)
     _, stderr = process.communicate(timeout=30)
@@ -124,12 +124,24 @@ def test_signals(program, sent, code):
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
 def test_a_second_signal_ends_it_at_once(program, sent):
     """Row 43: although it is busy with ending."""
-    process = subprocess.Popen([*program, "linger"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment())
+    process = start_program([*program, "linger"])
     for line in (b"ready\n", b"ending\n"):
         assert process.stdout.readline() == line
         process.send_signal(sent)
     _, stderr = process.communicate(timeout=30)
     assert process.returncode == -sent and stderr == b""
+
+
+def test_signals_arrive_also_where_a_shell_ignores_them():
+    """As `cmd &` in a script does. What this process ignores, the processes that it starts would ignore, too."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        process = start_program(["sleep", "60"])
+    finally:
+        signal.signal(signal.SIGINT, before)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=30)
+    assert process.returncode == -signal.SIGINT
 
 
 def test_an_exit_code_and_all_of_stdout_arrive(run):

@@ -73,7 +73,8 @@ def test_a_recipe_that_is_none(tmp_path):
     [(signal.SIGINT, KeyboardInterrupt, ExitCode.SIGINT), (signal.SIGTERM, Terminated, ExitCode.SIGTERM)],
 )
 def test_before_the_first_step_a_signal_ends_the_run_and_later_it_asks_to_save(sent, raised, code, capfd):
-    before = signal.getsignal(sent)
+    before = signal.default_int_handler
+    original = signal.signal(sent, before)  # tests in the background of a shell ignore Ctrl-C, and so would _Stop
     with pytest.raises(raised), _Stop():
         signal.raise_signal(sent)
     with _Stop() as stop:
@@ -82,7 +83,7 @@ def test_before_the_first_step_a_signal_ends_the_run_and_later_it_asks_to_save(s
         signal.raise_signal(sent)
         assert stop.event.is_set() and stop.exit_code == code
         assert signal.getsignal(sent) == signal.SIG_DFL  # once more stops at once
-    assert signal.getsignal(sent) is before
+    assert signal.signal(sent, original) is before
     assert "saving" in capfd.readouterr().err
 
 
