@@ -8,7 +8,6 @@ import re
 import sys
 from dataclasses import replace
 from html.parser import HTMLParser
-from pathlib import Path
 
 import pytest
 from command_line import qeeps
@@ -23,17 +22,7 @@ from qeeps_cli.output.json_writer import dump, search_document
 from qeeps_cli.output.report import Report, matches_of_each, report_of_results
 from qeeps_cli.output.searches import SearchesFolder, encode_search, join_searches
 
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("report")
-    make_gallery(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def document(folder) -> dict:
-    return search_document(make_result(folder), WEIGHTS, "exact")
+pytest_plugins = ["report_fixtures"]
 
 
 def no_other(name: str) -> bytes:

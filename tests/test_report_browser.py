@@ -6,28 +6,18 @@ from pathlib import Path
 
 import pytest
 from browser import Browser, browser_problem, open_browser
-from report_samples import NAMES, WEIGHTS, make_gallery, make_result
+from report_samples import NAMES, WEIGHTS, make_result
 
-from qeeps_cli.output.json_writer import dump, search_document
+from qeeps_cli.output.json_writer import dump
 from qeeps_cli.output.report import report_of_results
 from qeeps_cli.output.searches import encode_search, join_searches
+
+pytest_plugins = ["report_fixtures"]
 
 pytestmark = [
     pytest.mark.browser,
     pytest.mark.skipif(browser_problem() is not None, reason=f"needs a browser: {browser_problem()}"),
 ]
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("browser")
-    make_gallery(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def document(folder) -> dict:
-    return search_document(make_result(folder), WEIGHTS, "exact")
 
 
 @pytest.fixture(scope="module")
@@ -293,6 +283,28 @@ def test_several_searches(browser, folder):
     choose(browser, "threshold", 0.5)
     assert shown(browser) == ["m1-1", "m1-2", "m1-3", "m1-4"]
     assert text(browser, "n3") == "No match scores 0.50 or more; the best scores 0.400."
+
+
+def test_one_query_that_was_asked_for_twice_has_verdicts_of_its_own_each_time(browser, folder):
+    joined = join_searches(encode_search(id, make_result(folder), WEIGHTS, "exact") for id in ("a", "b"))
+    twice = write(folder / "twice.html", joined)
+    browser.open(twice)
+    for button in ("#m2-1 .accept", "#m1-2 .reject"):
+        browser.run("document.querySelector(arguments[0]).click()", button)
+    judged = {"m1-2": "rejected", "m2-1": "accepted"}
+    assert verdicts(browser) == judged
+    browser.open(twice)
+    assert verdicts(browser) == judged
+    exported = download(browser, folder)
+    assert [[entry["rank"] for entry in search["verdicts"]] for search in exported["searches"]] == [[2], [1]]
+    for result in (exported["searches"][0]["result"], "of an earlier run"):
+        for search in exported["searches"]:
+            search["result"] = result
+        (folder / "twice.json").write_text(json.dumps(exported))
+        browser.click("#clear")
+        browser.choose_file("#file", folder / "twice.json")
+        wait(browser, "2 verdicts imported")
+        assert verdicts(browser) == judged
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -96,11 +96,15 @@
     return { accepted: "\u2713 accepted", rejected: "\u2717 rejected" }[verdict] || "";
   }
 
-  // What the browser keeps, by the digest of the result
+  // What the browser keeps, by the digest of the result; of several searches also by the id: two may be of one query
+
+  function keyOf(search) {
+    return `${SCHEMA}:${search.result}${search.id ? `:${search.id}` : ""}`;
+  }
 
   function load(search) {
     try {
-      const kept = JSON.parse(localStorage.getItem(`${SCHEMA}:${search.result}`) || "{}");
+      const kept = JSON.parse(localStorage.getItem(keyOf(search)) || "{}");
       return Object.fromEntries(Object.entries(kept).filter(([, verdict]) => isVerdict(verdict)));
     } catch {
       storageWorks = false;
@@ -110,9 +114,8 @@
 
   function save(search) {
     try {
-      const name = `${SCHEMA}:${search.result}`;
-      if (Object.keys(search.verdicts).length) localStorage.setItem(name, JSON.stringify(search.verdicts));
-      else localStorage.removeItem(name);
+      if (Object.keys(search.verdicts).length) localStorage.setItem(keyOf(search), JSON.stringify(search.verdicts));
+      else localStorage.removeItem(keyOf(search));
     } catch {
       storageWorks = false;
     }
@@ -161,7 +164,7 @@
     const changes = [];
     let foreign = 0;
     for (const source of document_.searches) {
-      const search = data.searches.find((one) => isSame(one, source));
+      const search = searchOf(source);
       for (const entry of Array.isArray(source?.verdicts) ? source.verdicts : []) {
         const item = search && isVerdict(entry?.verdict) && search.items.find((one) => isSameMatch(one.match, entry));
         if (item) changes.push([item, entry.verdict]);
@@ -173,9 +176,15 @@
     say(`${count(changes.length, "verdict")} imported${rest}`);
   }
 
-  // The same result; or the same person searched for with the same weights, say in a gallery that has grown.
-  function isSame(search, source) {
-    if (search.result === source?.result) return true;
+  // The same result; or the same person searched for with the same weights, say in a gallery that has grown. Where
+  // several searches fit, because they are of one query, that of the same id.
+  function searchOf(source) {
+    const same = data.searches.filter((search) => search.result === source?.result);
+    const fitting = same.length ? same : data.searches.filter((search) => isSamePerson(search, source));
+    return fitting.find((search) => search.id === source.id) || fitting[0];
+  }
+
+  function isSamePerson(search, source) {
     const digest = search.query.digest;
     return Boolean(digest) && source?.query?.digest === digest && source?.weights?.digest === search.weights.digest &&
       isEqual(source.query.box, search.query.box);
