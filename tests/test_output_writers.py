@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from PIL import Image
 from qeeps_cli.errors import NotANumberError, UsageError
 from qeeps_cli.output import json_writer
 from qeeps_cli.output.detections import detections_document
-from qeeps_cli.output.writers import WRITERS, encode_result, get_writer
+from qeeps_cli.output.writers import WRITERS, choose_format, encode_result, get_writer
 from qeeps_cli.types import Detections, GalleryFrame, Match, Query, SearchResult, Skipped
 
 WEIGHTS = {"name": "tiny", "digest": "sha256:00ff"}
@@ -263,3 +264,39 @@ def test_detections_are_numbered_from_one(count):
             {"number": 2, "box": [0.0, 0.0, 10.5, 20.0], "person_score": 0.5},
         ][:count],
     }
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "expected"),
+    [
+        (None, None, "json"),
+        (None, "found", "json"),
+        (None, ".csv", "json"),
+        (None, "x.JSONL", "jsonl"),
+        (None, "x.csv", "csv"),
+        (None, "x.coco", "coco"),
+        ("csv", None, "csv"),
+        ("csv", "found", "csv"),
+        ("csv", "x.txt", "csv"),
+        ("csv", "x.csv", "csv"),
+        ("coco", "x.json", "coco"),
+    ],
+)
+def test_the_format_of_a_file(name, file, expected):
+    assert choose_format(name, None if file is None else Path(file)) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "told"),
+    [
+        (None, "x.xml", "x.xml has the ending of no format: expected one of json, jsonl, csv, coco"),
+        (None, "x.csv.gz", "x.csv.gz has the ending of no format"),
+        ("xml", "x.xml", "--format expects one of json, jsonl, csv, coco, got 'xml'"),
+        ("json", "x.csv", "--format json and the ending of --output x.csv contradict each other"),
+        ("jsonl", "x.json", "contradict each other"),
+        ("json", "x.coco", "contradict each other"),
+    ],
+)
+def test_a_format_that_is_not_certain(name, file, told):
+    with pytest.raises(UsageError, match=re.escape(told)):
+        choose_format(name, Path(file))

@@ -10,7 +10,6 @@ from qeeps_cli.errors import UsageError
 
 # The same stream under its other names: it is not to be replaced by a file.
 STDOUT = frozenset({"-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"})
-JSON = "json"
 
 Out = Annotated[
     Path | None,
@@ -32,9 +31,10 @@ Format = Annotated[
     str | None,
     typer.Option(
         metavar="json|jsonl|csv|coco",
-        help="Format of --output. Default: that of FILE's ending, else json. jsonl: a match a line, as frames are "
-        "finished, without ranks; ranked at the end with --top-k. csv: for spreadsheets. coco: a COCO dataset. Of "
-        "several queries each match has its id: `searches` in json, `query` in jsonl and csv, a category in coco.",
+        help="Format of --output. Default: that of FILE's ending; json where it has none. jsonl: a match a line, as "
+        "frames are finished, without ranks; ranked at the end with --top-k. csv: for spreadsheets. coco: a COCO "
+        "dataset. Of several queries each match has its id: `searches` in json, `query` in jsonl and csv, a category "
+        "in coco.",
     ),
 ]
 Overwrite = Annotated[
@@ -72,13 +72,10 @@ class OutputOptions:
 
     @property
     def format_name(self) -> str:
-        """`format`, or what the file's ending says."""
-        from qeeps_cli.output.writers import WRITERS
+        """`format`, or what the file's ending says. Raises UsageError where they do not say one thing."""
+        from qeeps_cli.output.writers import choose_format
 
-        if self.format is not None:
-            return self.format
-        ending = self.file.suffix.lower().removeprefix(".") if self.file else ""
-        return ending if ending in WRITERS else JSON
+        return choose_format(self.format, self.file)
 
     def check(self) -> None:
         """Whatever can be known of the output before there is any; writes nothing.
@@ -89,7 +86,7 @@ class OutputOptions:
         from qeeps_cli.output.atomic import check_file
         from qeeps_cli.output.folder import check_folder
         from qeeps_cli.output.own_folder import FILES
-        from qeeps_cli.output.writers import check_format
+        from qeeps_cli.output.writers import choose_format
 
         if self.format is not None and self.out and self.output is None:
             raise UsageError(
@@ -100,8 +97,7 @@ class OutputOptions:
             raise UsageError("--crops writes into the folder of --out: add --out DIR.")
         if self.out and self.file and self.file.name in FILES and self.file.parent.resolve() == self.out.resolve():
             raise UsageError(f"--output {self.file} is a file that --out writes itself. Give it another name.")
-        if self.format is not None:
-            check_format(self.format)
+        choose_format(self.format, self.file)
         if self.to_stdout:
             check_stdout()
         if self.file:

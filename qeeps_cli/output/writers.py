@@ -11,6 +11,7 @@ import csv
 import io
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from qeeps_cli.errors import UsageError
 from qeeps_cli.output import json_writer
@@ -130,7 +131,30 @@ class CocoWriter(Writer):
         return self._dataset.encode()
 
 
-WRITERS: dict[str, type[Writer]] = {"json": JsonWriter, "jsonl": JsonlWriter, "csv": CsvWriter, "coco": CocoWriter}
+JSON, COCO = "json", "coco"
+WRITERS: dict[str, type[Writer]] = {JSON: JsonWriter, "jsonl": JsonlWriter, "csv": CsvWriter, COCO: CocoWriter}
+
+
+def choose_format(name: str | None, file: Path | None) -> str:
+    """The format that was asked for, else that of the file's ending, and JSON where it has none.
+
+    file: None: standard output. Raises UsageError for a format or an ending that is unknown, and for two that differ.
+    """
+    ending = file.suffix.lower().removeprefix(".") if file else ""
+    if name is None:
+        if ending and ending not in WRITERS:
+            raise UsageError(
+                f"--output {file} has the ending of no format: expected one of {', '.join(WRITERS)}. Name the format "
+                "with --format, or give the file another ending."
+            )
+        return ending or JSON
+    check_format(name)
+    if ending in WRITERS and ending != name and (name, ending) != (COCO, JSON):  # a COCO dataset is JSON
+        raise UsageError(
+            f"--format {name} and the ending of --output {file} contradict each other. Leave out --format, or give the "
+            "file another ending."
+        )
+    return name
 
 
 def check_format(name: str) -> None:
