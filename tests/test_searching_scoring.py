@@ -180,7 +180,7 @@ def folders(tmp_path_factory) -> list[Path]:
 
 
 @pytest.mark.parametrize("kind", FORMS)
-@pytest.mark.parametrize("options", [{}, {"top_k": 1}, {"top_k": 20}, {"min_score": 0.3}, {"min_score": -2.0}])
+@pytest.mark.parametrize("options", [{}, {"top_k": 1}, {"top_k": 20}, {"min_score": 0.3}, {"min_score": -1.0}])
 def test_rankings_do_not_depend_on_how_the_cache_is_cut(kind, options, folders):
     found, queries, form = frames(COUNTS), units(2, seed=999), form_of(kind)
     scorer = Scorer(queries, form)

@@ -8,6 +8,7 @@ import typer
 from qeeps_cli.cli import options
 from qeeps_cli.cli.messages import Messages, format_count, format_table, visible_name
 from qeeps_cli.errors import ExitCode, OutputError, UsageError
+from qeeps_cli.model.config import InferenceParams
 
 if TYPE_CHECKING:
     import numpy as np
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from qeeps_cli.types import Detections
 
 PICTURE_SUFFIXES = (".jpg", ".jpeg")
+NUMBERED = InferenceParams().min_person_score  # the network gives nobody below it: these are all numbers there are
 
 ImagePath = Annotated[Path, typer.Argument(metavar="IMAGE", help="The picture to look at.")]
 Out = Annotated[
@@ -22,7 +24,13 @@ Out = Annotated[
     typer.Option(metavar="FILE|DIR", help="Draw the numbers into a copy: a .jpg, or a folder for it."),
 ]
 MinScore = Annotated[
-    float, typer.Option(metavar="F", min=0, max=1, help="Show only what is a person at least this probably.")
+    float,
+    typer.Option(
+        metavar="F",
+        min=0,
+        max=1,
+        help="Show only what is a person at least this probably; below the default nobody has a number.",
+    ),
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a picture that exists.")]
 
@@ -32,7 +40,7 @@ def detect(
     out: Out = None,
     overwrite: Overwrite = False,
     as_json: options.AsJson = False,
-    min_score: MinScore = 0.5,
+    min_score: MinScore = NUMBERED,
     weights: options.Weights = None,
     device: options.Device = "auto",
     max_pixels: options.MaxPixels = None,
@@ -53,12 +61,14 @@ def detect(
     engine, _ = load(weights, device, None, messages)
     from qeeps_cli.searching.people import number_people
 
-    people = number_people(engine, picture.rgb, min_score)
+    people, notes = number_people(engine, picture.rgb, min_score)
     if place:
         _draw(place, picture.rgb, people)
     write_stdout(_as_json(image, picture.size, people) if as_json else _as_table(people))
     if picture.note:
         messages.note(f"{visible_name(image)}: {picture.note}")
+    for note in notes:
+        messages.note(note)
     messages.say(f"{format_count(len(people), 'person', 'people')} in {visible_name(image)}", "bold")
     if place:
         messages.say(f"look at  {visible_name(place)}")

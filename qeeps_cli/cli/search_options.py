@@ -46,7 +46,7 @@ TopK = Annotated[
     ),
 ]
 MinScore = Annotated[
-    float | None, typer.Option(metavar="F", help="Keep only matches that score at least this. Default: all.")
+    float | None, typer.Option(metavar="F", help="Keep only matches that score at least this, 0 to 1. Default: all.")
 ]
 ExcludeQuery = Annotated[
     bool, typer.Option("--exclude-query", help="Leave out gallery frames that are the query picture itself.")

@@ -21,10 +21,10 @@ class SearchOptions:
     """What a search may change besides the network's own InferenceParams.
 
     top_k: keep only that many matches; None: each frame's best and the 10,000 best of all. min_score: keep only matches
-    that score at least that much. exclude_query: leave out gallery frames that are the query's own picture, byte for
-    byte. batch: frames of one size that run together; None: 1 on a CPU, 8 on a GPU (the matches are the same). mode:
-    one of MODES; "auto" is decided by `plan_search`. shortlist: frames that the cascade compares exactly, see
-    `shortlist_size`.
+    that score at least that much, from 0 to 1, or from -1 where scores are cosines (`check_scores`). exclude_query:
+    leave out gallery frames that are the query's own picture, byte for byte. batch: frames of one size that run
+    together; None: 1 on a CPU, 8 on a GPU (the matches are the same). mode: one of MODES; "auto" is decided by
+    `plan_search`. shortlist: frames that the cascade compares exactly, see `shortlist_size`.
     """
 
     top_k: int | None = None
@@ -40,14 +40,25 @@ class SearchOptions:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise UsageError(f"{name} expects a whole number of at least 1, got {value!r}.")
-        if self.min_score is not None and not math.isfinite(self.min_score):
-            raise UsageError(f"min_score expects a finite number, got {self.min_score!r}.")
+        if self.min_score is not None and not -1 <= self.min_score <= 1:
+            raise UsageError(
+                f"--min-score expects a number from 0 to 1, which is what scores are, got {self.min_score!r}. Cosines, "
+                "the scores of weights without QSimNet, begin at -1."
+            )
         if self.mode not in MODES:
             raise UsageError(f"--mode expects one of {', '.join(MODES)}, got {self.mode!r}.")
         if self.shortlist is not None:
             shortlist_size(self.shortlist, frames=1)
             if self.mode not in ("cascade", "auto"):
                 raise UsageError(f"--shortlist belongs to --mode cascade; {self.mode} has none.")
+
+    def check_scores(self, has_qsimnet: bool) -> None:
+        """Raises UsageError for a min_score below all scores that a network with or without QSimNet gives."""
+        if self.min_score is not None and self.min_score < 0 and has_qsimnet:
+            raise UsageError(
+                f"--min-score expects a number from 0 to 1, got {self.min_score!r}: the scores of these weights are "
+                "probabilities. Only cosines, the scores of weights without QSimNet, may be negative."
+            )
 
     def to_dict(self) -> dict:
         """The options that change the result whatever the mode is, as JSON types."""
@@ -69,9 +80,9 @@ class QueryPicture:
     notes: tuple[str, ...] = ()
     id: str = ""
 
-    def with_box(self, box: Box, note: str | None = None) -> "QueryPicture":
-        """The same picture with the person's xyxy box."""
-        return replace(self, query=replace(self.query, box=box), notes=(*self.notes, *([note] if note else [])))
+    def with_box(self, box: Box, *notes: str | None) -> "QueryPicture":
+        """The same picture with the person's xyxy box. notes: None among them says nothing."""
+        return replace(self, query=replace(self.query, box=box), notes=(*self.notes, *filter(None, notes)))
 
     def pixels(self, max_pixels: int = MAX_PIXELS) -> np.ndarray:
         """(H, W, 3) uint8. Raises ImageError or UsageError where the file is not any more what it was."""

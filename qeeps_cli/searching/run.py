@@ -100,11 +100,12 @@ def run_search(
     cache: read and filled; None: nothing is kept. refresh: compute again what it holds. progress: called with (done,
     total, what) as frames and pairs are answered. tally: counts what was computed. tell: called with the number of a
     query (from 0) and matches as their scores become final, as `Findings` says. The results do not depend on what the
-    cache held before. Raises NothingToSearchError when no frame could be used, NotANumberError when the network
-    gives a score that is not finite, OutOfMemory when a frame does not fit into the device's memory and the device was
-    asked for by name or told matches already.
+    cache held before. Raises UsageError for a min_score below all scores, NothingToSearchError when no frame could be
+    used, NotANumberError when the network gives a score that is not finite, OutOfMemory when a frame does not fit into
+    the device's memory and the device was asked for by name or told matches already.
     """
     options = options or SearchOptions()
+    options.check_scores(engine.model.config.has_qsimnet)
     plan = plan_search(options, len(gallery.frames), len(pictures), engine.device.type)
     tally = tally or Tally()
     keeping = cache is not None
@@ -297,7 +298,7 @@ class _Search:
         return replace(
             result,
             skipped=[*self.gallery.skipped, *result.skipped],
-            notes=[*self.notes, *picture.notes, *self.gallery.notes, *result.notes],
+            notes=list(dict.fromkeys([*self.notes, *picture.notes, *self.gallery.notes, *result.notes])),
             parameters=self._parameters(),
         )
 
