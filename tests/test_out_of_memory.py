@@ -17,10 +17,13 @@ from qeeps_cli.errors import DeviceError, ExitCode
 from qeeps_cli.images import read_image
 from qeeps_cli.model.config import InferenceParams
 from qeeps_cli.searching.engine import Engine, QueryPerson
+from qeeps_cli.searching.estimate import estimate
 from qeeps_cli.searching.exact import search_pairs
 from qeeps_cli.searching.galleries import list_galleries
 from qeeps_cli.searching.indexing import index_gallery
 from qeeps_cli.searching.out_of_memory import ON_CPU, AutoEngine, Batches, OutOfMemory, is_out_of_memory
+from qeeps_cli.searching.people import number_people
+from qeeps_cli.searching.preview import Preview
 from qeeps_cli.types import SearchResult
 from qeeps_cli.weights import load_model, read_checkpoint
 
@@ -213,6 +216,41 @@ def test_matches_that_were_told_are_not_told_twice(engine, frames):
     with holding(small, lambda: 1 if next(calls) < 2 else 0), pytest.raises(OutOfMemory, match="in mid-run"):
         list(search)
     assert len({match.frame.name for match in told}) == 2
+
+
+def test_people_are_numbered_on_the_cpu(engine, frames):
+    """For `qeeps detect` and --person."""
+    rgb = read_image(frames / "vtest_0000.jpg").rgb
+    small, plain = engine(), engine(Engine)
+    with holding(small, 0) as tried:
+        people, notes = number_people(small, rgb)
+    wanted, nothing = number_people(plain, rgb)
+    assert tried == [1] and notes == [ON_CPU] and nothing == []
+    assert len(people) and (people.boxes == wanted.boxes).all() and (people.scores == wanted.scores).all()
+    with holding(plain, 0), pytest.raises(OutOfMemory):
+        number_people(plain, rgb)
+
+
+def test_the_time_of_the_cpu_is_told(engine, frames):
+    """Of a plan: `--dry-run`."""
+    gallery, left = list_galleries([frames]), Preview(frames=3)
+    small, plain = engine(), engine(Engine)
+    with holding(small, 0):
+        assert estimate(small, gallery, left, batch=2).notes == [ON_CPU]
+    with holding(plain, 0), pytest.raises(OutOfMemory):
+        estimate(plain, gallery, left)
+
+
+def test_a_search_for_a_number_goes_on_with_the_cpu_and_says_so_once(engine, frames):
+    def search(engine: Engine) -> SearchResult:
+        return qeeps_cli.search(frames / "vtest_0000.jpg", frames, person=2, model=engine, mode="exact", cache=False)
+
+    small = engine()
+    with holding(small, 0):
+        found = search(small)
+    wanted = search(engine(Engine))
+    assert found.query == wanted.query and outcome(found) == outcome(wanted)
+    assert found.notes.count(ON_CPU) == 1 and ON_CPU not in wanted.notes
 
 
 @pytest.mark.gpu

@@ -22,12 +22,8 @@ def benchmark(
     figure: own.Figure = None,
     figure_queries: own.FigureQueries = 8,
     overwrite: own.Overwrite = False,
-    network: options.NetworkOptions,
-    weights: options.Weights = None,
-    device: options.Device = "auto",
-    batch: options.Batch = None,
-    cache: options.Cache = None,
-    no_cache: options.NoCache = False,
+    network: options.EngineOptions,
+    caching: options.CacheOptions,
     runtime: own.Runtime = False,
     size: own.Size = "900x1500",
     compare_eager: own.CompareEager = False,
@@ -45,7 +41,7 @@ def benchmark(
     if runtime:
         from qeeps_cli.cli.benchmark_runtime import measure
 
-        return measure(size, compare_eager, backbone, weights, device, network.params(), as_json, messages)
+        return measure(size, compare_eager, backbone, network, as_json, messages)
     if compare_eager or backbone:
         raise UsageError("--compare-eager and --backbone belong to --runtime.")
     from qeeps_cli.cli.benchmark_output import Outputs, describe, encode
@@ -57,9 +53,8 @@ def benchmark(
     outputs.check(overwrite)
 
     from qeeps_cli.cli.benchmark_run import check_variant, choose_ranking, run
-    from qeeps_cli.cli.loading import load, open_cache
 
-    engine, checkpoint = load(weights, device, network.params(), messages)
+    engine, checkpoint = network.load(messages)
     check_variant(checkpoint, variant)
     ranking = choose_ranking(
         engine,
@@ -69,10 +64,10 @@ def benchmark(
         det_thresh=det_thresh,
         shortlist=shortlist,
         keep=outputs.keep,
-        batch=batch,
+        batch=network.batch,
         detection=detection,
     )
-    with open_cache([setup.root], cache, messages, use=not no_cache) as kept:
+    with caching.open([setup.root], messages) as kept:
         result, how = run(engine, frame_set, ranking, kept, messages)
     document = describe(setup, frame_set, ranking, checkpoint, engine, result, how)
     write_stdout(encode(document, as_json))

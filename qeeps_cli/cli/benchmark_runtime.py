@@ -4,11 +4,11 @@ import re
 from typing import TYPE_CHECKING
 
 from qeeps_cli.cli.messages import Messages
+from qeeps_cli.cli.options import EngineOptions
 from qeeps_cli.cli.progress import show_progress
 from qeeps_cli.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
-    from qeeps_cli.model.config import InferenceParams
     from qeeps_cli.model.qeeps import QEEPS
 
 SCHEMA = "qeeps.runtime/1"
@@ -18,15 +18,13 @@ def measure(
     size: str,
     compare_eager: bool,
     backbone: str | None,
-    weights: str | None,
-    device: str,
-    params: "InferenceParams",
+    network: EngineOptions,
     as_json: bool,
     messages: Messages,
 ) -> ExitCode:
     """Raises UsageError for a size that is none, and for both weights and a backbone."""
     height_width = parse_size(size)
-    if backbone and weights:
+    if backbone and network.weights:
         raise UsageError("expected either --weights or --backbone (random weights), got both.")
     from qeeps_cli.cli.runtime_table import runtime_table
     from qeeps_cli.cli.stdout import write_stdout
@@ -34,13 +32,19 @@ def measure(
     from qeeps_cli.evaluation.runtime import measure_runtime
     from qeeps_cli.output.json_writer import dump
 
-    where = resolve_device(device)
-    if note := fallback_note(device, where):
+    where = resolve_device(network.device)
+    if note := fallback_note(network.device, where):
         messages.note(note)
-    model, origin = _network(backbone, weights)
+    model, origin = _network(backbone, network.weights)
     with show_progress(messages) as show:
         runtime = measure_runtime(
-            model, where, params, size=height_width, compare_eager=compare_eager, weights=origin, progress=show
+            model,
+            where,
+            network.params(),
+            size=height_width,
+            compare_eager=compare_eager,
+            weights=origin,
+            progress=show,
         )
     text = runtime_table(runtime).encode("utf-8", "backslashreplace")
     write_stdout(dump({"schema": SCHEMA, **runtime.to_json()}) if as_json else text)

@@ -41,12 +41,8 @@ def calibrate(
     overwrite: Overwrite = False,
     mode: Mode = "cached",
     prior: Prior = None,
-    network: options.NetworkOptions,
-    weights: options.Weights = None,
-    device: options.Device = "auto",
-    batch: options.Batch = None,
-    cache: options.Cache = None,
-    no_cache: options.NoCache = False,
+    network: options.EngineOptions,
+    caching: options.CacheOptions,
     as_json: options.AsJson = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
@@ -65,21 +61,20 @@ def calibrate(
     frame_set, setup = labelled.read()
 
     from qeeps_cli.cli.benchmark_run import run
-    from qeeps_cli.cli.loading import load, open_cache
     from qeeps_cli.cli.stdout import write_stdout
     from qeeps_cli.evaluation.calibration import collect, fit, held_out, measure
     from qeeps_cli.evaluation.runner import BenchmarkOptions
     from qeeps_cli.output.json_writer import dump
     from qeeps_cli.searching.run import batch_size
 
-    engine, checkpoint = load(weights, device, network.params(), messages)
+    engine, checkpoint = network.load(messages)
     if engine.model.qsimnet is None:
         raise UsageError(
             f"the variant {checkpoint.config.variant} has no QSimNet: its score is a cosine, and cannot be calibrated."
         )
     everything = 2**31
-    ranking = BenchmarkOptions(mode=mode, keep=everything, batch=batch_size(engine, batch), detection=False)
-    with open_cache([setup.root], cache, messages, use=not no_cache) as kept:
+    ranking = BenchmarkOptions(mode=mode, keep=everything, batch=batch_size(engine, network.batch), detection=False)
+    with caching.open([setup.root], messages) as kept:
         result, _ = run(engine, frame_set, ranking, kept, messages)
     found = collect(result.search.queries)
     given, fitted = measure(found, prior), None

@@ -1,4 +1,4 @@
-"""`--dry-run`: what a command would do, on stdout. Nothing is written, and the network does not run."""
+"""`--dry-run`: what a command would do, on stdout. Nothing is written, and the network runs on a few frames only."""
 
 import os
 from pathlib import Path
@@ -12,6 +12,7 @@ from qeeps_cli.errors import ExitCode
 
 if TYPE_CHECKING:
     from qeeps_cli.searching.engine import Engine
+    from qeeps_cli.searching.estimate import Estimate
     from qeeps_cli.searching.galleries import Gallery
     from qeeps_cli.searching.plan import Plan
     from qeeps_cli.searching.preview import Preview
@@ -23,6 +24,7 @@ def show_plan(
     engine: "Engine",
     gallery: "Gallery",
     preview: "Preview",
+    estimate: "Estimate | None",
     cache: Path | None,
     messages: Messages,
     *,
@@ -51,11 +53,13 @@ def show_plan(
         "frames_cached": preview.frames_cached,
         "pairs_to_compare": preview.pairs,
         "pairs_cached": preview.pairs_cached,
-        "seconds_roughly": round(preview.seconds, 1),
+        "seconds_roughly": None if estimate is None else round(estimate.seconds, 1),
+        "seconds_range": None if estimate is None else [round(estimate.least, 1), round(estimate.most, 1)],
+        "frames_tried": 0 if estimate is None else estimate.tried,
     }
     write_stdout(dump(document) if as_json else _as_text(document).encode("utf-8", "backslashreplace"))
     tell_skipped(gallery.skipped, messages)
-    tell_notes(gallery.notes, messages)
+    tell_notes([*(estimate.notes if estimate else []), *gallery.notes], messages)
     return ExitCode.SKIPPED if gallery.skipped else ExitCode.OK
 
 
@@ -70,7 +74,7 @@ def _as_text(plan: dict[str, Any]) -> str:
         ("device", f"{plan['device']}, {plan['precision']}"),
         ("cache", "none" if plan["cache"] is None else visible_name(plan["cache"])),
         ("compute", "; ".join(_work(plan))),
-        ("time", f"{_estimate(plan['seconds_roughly'])}"),
+        ("time", _time(plan)),
     ]
     return "".join(f"{name:<8} {text}\n" for name, text in rows)
 
@@ -91,7 +95,12 @@ def _work(plan: dict[str, Any]) -> list[str]:
     return work
 
 
-def _estimate(seconds: float) -> str:
-    if seconds < 1:
+def _time(plan: dict[str, Any]) -> str:
+    if plan["seconds_range"] is None:
+        return "not known: no frame that was tried can be decoded"
+    if not plan["frames_tried"]:
         return "next to none"
-    return f"about {format_time(seconds)}; this is rough, and progress shows the real speed"
+    least, most = map(format_time, plan["seconds_range"])
+    span = f"about {most}" if least == most else f"{least} to {most}"
+    tried = format_count(plan["frames_tried"], "frame")
+    return f"{span}, going by {tried} that {'was' if plan['frames_tried'] == 1 else 'were'} tried; others may differ"

@@ -25,10 +25,7 @@ def index(
     galleries: GalleryOptions,
     cache: options.Cache = None,
     refresh: options.Refresh = False,
-    weights: options.Weights = None,
-    device: options.Device = "auto",
-    batch: options.Batch = None,
-    network: options.NetworkOptions,
+    network: options.EngineOptions,
     max_pixels: options.MaxPixels = None,
     dry_run: options.DryRun = False,
     as_json: options.AsJson = False,
@@ -43,33 +40,29 @@ def index(
     """
     messages = Messages(quiet, verbose, progress)
     galleries.check()
-    from qeeps_cli.cli.loading import load, open_cache
+    from qeeps_cli.cli.loading import open_cache
     from qeeps_cli.images import MAX_PIXELS
 
     gallery = galleries.find()
-    engine, checkpoint = load(weights, device, network.params(), messages)
+    engine, checkpoint = network.load(messages)
+    from qeeps_cli.searching.run import batch_size
+
+    frames = {"batch": batch_size(engine, network.batch), "max_pixels": max_pixels or MAX_PIXELS}
     if dry_run:
         from qeeps_cli.cli.dry_run import show_plan
+        from qeeps_cli.searching.estimate import estimate
         from qeeps_cli.searching.preview import preview_index
 
         with open_cache([gallery.home], cache, messages, read_only=True) as used:
             preview = preview_index(engine, gallery, max_pixels or MAX_PIXELS, used, refresh)
-        return show_plan(engine, gallery, preview, used.folder, messages, as_json=as_json)
+        estimated = estimate(engine, gallery, preview, **frames)
+        return show_plan(engine, gallery, preview, estimated, used.folder, messages, as_json=as_json)
     from qeeps_cli.searching.indexing import index_gallery
-    from qeeps_cli.searching.run import batch_size
 
     # An index that nobody can keep is of no use: the cache is required.
     with open_cache([gallery.home], cache, messages, require=True) as used, show_progress(messages) as show:
         began = time.monotonic()
-        summary = index_gallery(
-            engine,
-            gallery,
-            used,
-            batch=batch_size(engine, batch),
-            max_pixels=max_pixels or MAX_PIXELS,
-            refresh=refresh,
-            progress=show,
-        )
+        summary = index_gallery(engine, gallery, used, refresh=refresh, progress=show, **frames)
         used.flush()
         seconds = time.monotonic() - began
         place = used.folder

@@ -1,12 +1,20 @@
 """Options that several commands have, once."""
 
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from qeeps_cli.model.config import InferenceParams
+
+if TYPE_CHECKING:
+    from qeeps_cli.cache.store import Cache as OpenCache
+    from qeeps_cli.cli.messages import Messages
+    from qeeps_cli.searching.engine import Engine
+    from qeeps_cli.weights import Checkpoint
 
 Weights = Annotated[
     str | None,
@@ -31,7 +39,8 @@ DryRun = Annotated[
     bool,
     typer.Option(
         "--dry-run",
-        help="Only tell the plan: frames, mode, device, what is cached, a rough time. Nothing is run or written.",
+        help="Only tell the plan: frames, mode, device, what is cached, and the time that it may take, for which up to "
+        "three frames are tried. Nothing is written.",
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="JSON instead of a table.")]
@@ -84,9 +93,12 @@ _DEFAULTS = InferenceParams()
 
 
 @dataclass(frozen=True)
-class NetworkOptions:
-    """What the network may do differently without other weights; a group for `groups.flat`."""
+class EngineOptions:
+    """Which network computes, where, and what it does differently than usual; a group for `groups.flat`."""
 
+    weights: Weights = None
+    device: Device = "auto"
+    batch: Batch = None
     proposals: Proposals = _DEFAULTS.proposals
     min_objectness: MinObjectness = _DEFAULTS.min_objectness
     min_person_score: MinPersonScore = _DEFAULTS.min_person_score
@@ -94,4 +106,32 @@ class NetworkOptions:
     second_pass: SecondPass = _DEFAULTS.second_pass
 
     def params(self) -> InferenceParams:
-        return InferenceParams(**asdict(self))
+        return InferenceParams(
+            proposals=self.proposals,
+            min_objectness=self.min_objectness,
+            min_person_score=self.min_person_score,
+            nms=self.nms,
+            second_pass=self.second_pass,
+        )
+
+    def load(self, messages: "Messages") -> "tuple[Engine, Checkpoint]":
+        """Raises WeightsError, DeviceError, UsageError."""
+        from qeeps_cli.cli.loading import load
+
+        return load(self.weights, self.device, self.params(), messages)
+
+
+@dataclass(frozen=True)
+class CacheOptions:
+    """Where what was computed is kept; a group for `groups.flat`."""
+
+    cache: Cache = None
+    no_cache: NoCache = False
+
+    def open(
+        self, roots: Sequence[Path], messages: "Messages", **how: bool
+    ) -> "AbstractContextManager[OpenCache | None]":
+        """The cache of a gallery or set, None with --no-cache. how: as `loading.open_cache` has it."""
+        from qeeps_cli.cli.loading import open_cache
+
+        return open_cache(roots, self.cache, messages, use=not self.no_cache, **how)

@@ -26,14 +26,10 @@ def search(
     top_k: own.TopK = None,
     min_score: own.MinScore = None,
     exclude_query: own.ExcludeQuery = False,
-    cache: options.Cache = None,
-    no_cache: options.NoCache = False,
+    caching: options.CacheOptions,
     refresh: options.Refresh = False,
     require_cache: options.RequireCache = False,
-    weights: options.Weights = None,
-    device: options.Device = "auto",
-    batch: options.Batch = None,
-    network: options.NetworkOptions,
+    network: options.EngineOptions,
     max_pixels: options.MaxPixels = None,
     dry_run: options.DryRun = False,
     progress: options.Progress = True,
@@ -47,7 +43,7 @@ def search(
     What is computed is kept beside the gallery, so that an interrupted search resumes and the next one is fast.
     """
     messages = Messages(quiet, verbose, progress)
-    if no_cache and (refresh or require_cache):
+    if caching.no_cache and (refresh or require_cache):
         raise UsageError("--no-cache leaves nothing for --refresh or --require-cache to use.")
     galleries.check(queries)
     from qeeps_cli.images import MAX_PIXELS
@@ -55,28 +51,33 @@ def search(
     from qeeps_cli.searching.request import SearchOptions
 
     # Whatever can be wrong with the inputs and the output shows before the network is loaded.
-    limits = SearchOptions(top_k, min_score, exclude_query, max_pixels or MAX_PIXELS, batch, mode, shortlist)
+    limits = SearchOptions(top_k, min_score, exclude_query, max_pixels or MAX_PIXELS, network.batch, mode, shortlist)
     requests = own.read_requests_of(query, box, person, queries)
     output.check()
     pictures = read_requests(requests, limits.max_pixels)
     gallery = galleries.find(exclude=[output.out] if output.out else [])
 
-    from qeeps_cli.cli.loading import load, open_cache
     from qeeps_cli.searching.people import choose_person
     from qeeps_cli.searching.plan import plan_search
-    from qeeps_cli.searching.run import Tally, run_search
+    from qeeps_cli.searching.run import Tally, batch_size, run_search
 
-    engine, checkpoint = load(weights, device, network.params(), messages)
+    engine, checkpoint = network.load(messages)
+    limits.check_scores(checkpoint.config.has_qsimnet)
     plan, tally = plan_search(limits, len(gallery.frames), len(pictures), engine.device.type), Tally()
     if dry_run:
         from qeeps_cli.cli.dry_run import show_plan
+        from qeeps_cli.searching.engine import QueryPerson
+        from qeeps_cli.searching.estimate import estimate
         from qeeps_cli.searching.preview import preview_search
 
         known = [None if request.person else picture for picture, request in zip(pictures, requests, strict=True)]
-        with open_cache([gallery.home], cache, messages, use=not no_cache, read_only=True) as used:
+        with caching.open([gallery.home], messages, read_only=True) as used:
             preview = preview_search(engine, known, gallery, limits, plan, used, refresh)
             place = used.folder if used else None
-        return show_plan(engine, gallery, preview, place, messages, plan=plan, queries=len(pictures))
+        example = QueryPerson(pictures[0].pixels(limits.max_pixels), pictures[0].query.box)
+        frames = {"batch": batch_size(engine, network.batch), "max_pixels": limits.max_pixels}
+        estimated = estimate(engine, gallery, preview, example, **frames)
+        return show_plan(engine, gallery, preview, estimated, place, messages, plan=plan, queries=len(pictures))
     pictures = [
         choose_person(engine, picture, request.person, limits.max_pixels) if request.person else picture
         for picture, request in zip(pictures, requests, strict=True)
@@ -93,7 +94,7 @@ def search(
     )
     with (
         delivering as delivery,
-        open_cache([gallery.home], cache, messages, use=not no_cache, require=require_cache) as used,
+        caching.open([gallery.home], messages, require=require_cache) as used,
         show_progress(messages, still=delivery.moves_terminal) as show,
     ):
         watching = {"progress": show, "tally": tally, "tell": delivery.tell}

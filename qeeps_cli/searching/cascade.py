@@ -9,7 +9,7 @@ import numpy as np
 from qeeps_cli.errors import UsageError
 
 SHARE = 0.05  # of the gallery's frames, unless told otherwise
-FEWEST, MOST = 50, 500  # an exact pair costs about a second on a CPU
+FEWEST, MOST = 50, 500  # an exact pair costs about half a second on two CPU cores
 
 
 def shortlist_size(shortlist: str | int | None, frames: int) -> int:

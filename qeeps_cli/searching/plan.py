@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from qeeps_cli.searching.cascade import shortlist_size
 from qeeps_cli.searching.request import SearchOptions
 
-# An exact pair takes about a second on two CPU cores and some milliseconds on a GPU: a few minutes at most.
+# An exact pair takes about half a second on two CPU cores (docs/performance.md) and should take some milliseconds on a
+# GPU: a few minutes at most.
 EXACT_PAIRS = {"cpu": 200, "cuda": 10_000}
 
 
