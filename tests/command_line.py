@@ -24,8 +24,8 @@ def start(*arguments: str | Path, **options) -> subprocess.Popen:
 
 def start_program(command: list[str], **options) -> subprocess.Popen:
     """The same of any program."""
-    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "env": environment()} | options
-    return subprocess.Popen(command, preexec_fn=_heed_interrupts, **streams)
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "env": environment()}
+    return subprocess.Popen(command, **streams | {"preexec_fn": _heed_interrupts} | options)
 
 
 def _heed_interrupts() -> None:

@@ -15,7 +15,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NoReturn
+from typing import BinaryIO, NoReturn
 
 import pytest
 from command_line import environment
@@ -34,6 +34,24 @@ class Running:
     def wait(self) -> int:
         """The exit code; a signal's number, negative, where that ended the process."""
         return os.waitstatus_to_exitcode(_receive(self._link))
+
+
+class Begun:
+    """A process that was begun, with what it writes in files."""
+
+    def __init__(self, running: Running, arguments: tuple, out: BinaryIO, err: BinaryIO):
+        self._running = running
+        self._arguments = arguments
+        self._out, self._err = out, err
+        self.pid = running.pid
+
+    def finish(self) -> subprocess.CompletedProcess:
+        """Waits for it; stdout (where no descriptor was given for it) and stderr as bytes."""
+        code = self._running.wait()
+        with self._out as out, self._err as err:
+            out.seek(0)
+            err.seek(0)
+            return subprocess.CompletedProcess(self._arguments, code, out.read(), err.read())
 
 
 class Preloaded:
@@ -64,18 +82,18 @@ class Preloaded:
         socket.send_fds(self._link, [json.dumps(request).encode()], list(streams))
         return Running(self._link, _receive(self._link))
 
-    def run(
-        self, *arguments: str | Path, stdin: bytes = b"", stdout: int | None = None, **options
-    ) -> subprocess.CompletedProcess:
-        """The finished process; stdout (where no descriptor is given for it) and stderr as bytes."""
-        with tempfile.TemporaryFile() as source, tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+    def begin(self, *arguments: str | Path, stdin: bytes = b"", stdout: int | None = None, **options) -> Begun:
+        """A process that ends later, by a signal or by itself. stdout: a descriptor for it. options: of `start`."""
+        out, err = tempfile.TemporaryFile(), tempfile.TemporaryFile()
+        with tempfile.TemporaryFile() as source:
             source.write(stdin)
             source.seek(0)
             streams = (source.fileno(), out.fileno() if stdout is None else stdout, err.fileno())
-            code = self.start(*arguments, streams=streams, **options).wait()
-            out.seek(0)
-            err.seek(0)
-            return subprocess.CompletedProcess(arguments, code, out.read(), err.read())
+            return Begun(self.start(*arguments, streams=streams, **options), arguments, out, err)
+
+    def run(self, *arguments: str | Path, **options) -> subprocess.CompletedProcess:
+        """The finished process. options: of `begin`."""
+        return self.begin(*arguments, **options).finish()
 
     def close(self) -> None:
         self._link.close()

@@ -12,15 +12,19 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from command_line import FEW, FRAMES, environment, start
+from command_line import FEW, FRAMES, environment
+from networks import small_network
 
 from qeeps_cli.errors import ExitCode
 from qeeps_cli.gallery import list_gallery
+from qeeps_cli.weights import save_checkpoint
 
-pytest_plugins = ["cli_fixtures"]
+pytest_plugins = ["cli_fixtures", "preloaded"]
 
 BOX = ["--box", "80,40,40,90"]
 NOT_UTF8 = os.fsdecode(b"=\xe9.jpg")
@@ -144,7 +148,7 @@ def test_several_queries_in_one_table(search):
 
 @pytest.mark.parametrize("format", ["json", "jsonl", "csv", "coco"])
 def test_nobody_passes(search, document, format):
-    code, stdout, stderr = search("--format", format, "--min-score", "1.5")
+    code, stdout, stderr = search("--format", format, "--min-score", "1")
     best = document["best_score"]
     assert code == 0 and f"not found in 3 frames; the best candidate scored {best:.2f}" in stderr.decode()
     if format == "json":
@@ -158,7 +162,7 @@ def test_nobody_passes(search, document, format):
 
 @pytest.mark.parametrize("mode", ["cached", "cascade"])
 def test_the_best_candidate_is_that_of_all_frames_in_every_mode(search, mode):
-    everybody, nobody = (json.loads(search("--min-score", score, mode=mode)[1]) for score in ("-1", "1.5"))
+    everybody, nobody = (json.loads(search("--min-score", score, mode=mode)[1]) for score in ("0", "1"))
     assert nobody["matches"] == [] and nobody["best_score"] == everybody["matches"][0]["score"]
     assert everybody["best_score"] == nobody["best_score"]
 
@@ -178,6 +182,11 @@ def test_stdout_parses_at_every_verbosity(search, document, verbosity, monkeypat
     [
         (("--format", "xml"), ExitCode.USAGE, "--format expects one of json, jsonl, csv, coco, got 'xml'"),
         (("--format", "csv", "--out", "new"), ExitCode.USAGE, "add -o FILE, or -o -"),
+        (("-o", "x.xml"), ExitCode.USAGE, "x.xml has the ending of no format: expected one of json, jsonl, csv, coco"),
+        (("-o", "x.csv", "--format", "json"), ExitCode.USAGE, "--format json and the ending of --output x.csv"),
+        (("--min-score", "1.5"), ExitCode.USAGE, "--min-score expects a number from 0 to 1, which is what scores are"),
+        (("--min-score", "-1.5"), ExitCode.USAGE, "got -1.5"),
+        (("--min-score", "nan"), ExitCode.USAGE, "got nan"),
         (("--crops",), ExitCode.USAGE, "--crops writes into the folder of --out"),
         (("--out", "new", "-o", "new/results.json"), ExitCode.USAGE, "is a file that --out writes itself"),
         (("-o", "absent/x.csv"), ExitCode.OUTPUT, "absent/x.csv: No such file or directory"),
@@ -192,25 +201,56 @@ def test_mistakes(search, place, given, code, told):
     assert sorted(os.listdir(place)) == before
 
 
+@pytest.mark.parametrize("more", [(), ("--dry-run",)])
+def test_probabilities_are_not_negative(search, place, more):
+    before = sorted(os.listdir(place))
+    code, stdout, stderr = search("--min-score", "-0.5", "--out", "absent", *more)
+    assert code == ExitCode.USAGE and "got -0.5: the scores of these weights are prob" in stderr.decode()
+    assert stdout == b"" and sorted(os.listdir(place)) == before
+
+
+def test_cosines_may_be(search, tmp_path):
+    """Of a network without QSimNet."""
+    network = small_network("oim", shorter_side=128, longest_side=192)
+    save_checkpoint(tmp_path / "cosines.safetensors", network, {})
+    given = ("--weights", tmp_path / "cosines.safetensors", "--no-cache", "-q", "--min-score")
+    code, stdout, _ = search(*given, "-1")
+    scores = [match["score"] for match in json.loads(stdout)["matches"]]
+    middle = sorted(scores)[len(scores) // 2]
+    assert code == 0 and len(set(scores)) > 10
+    _, stdout, _ = search(*given, str(middle))
+    assert [match["score"] for match in json.loads(stdout)["matches"]] == [s for s in scores if s >= middle]
+
+
 # Pipes and devices: rows 37, 38
 
 
-def test_a_reader_that_takes_one_line(place, arguments):
+@contextmanager
+def flowing(preloaded, place: Path, *arguments) -> Iterator[tuple]:
+    """A search in `place`, and its stdout to be read as it comes."""
+    reader, writer = os.pipe()
+    process = preloaded.begin(*arguments, stdout=writer, cwd=place)
+    os.close(writer)
+    with open(reader, "rb") as stdout:
+        yield process, stdout
+
+
+def test_a_reader_that_takes_one_line(place, arguments, preloaded):
     """Row 37: `| head -1`."""
-    process = start(*arguments("--format", "jsonl", gallery="many"), cwd=place)
-    assert json.loads(process.stdout.readline())["image"] == "0.jpg"
-    process.stdout.close()
-    assert process.stderr.read() == b"" and process.wait(60) == ExitCode.SIGPIPE
+    with flowing(preloaded, place, *arguments("--format", "jsonl", gallery="many")) as (process, stdout):
+        assert json.loads(stdout.readline())["image"] == "0.jpg"
+    done = process.finish()
+    assert done.stderr == b"" and done.returncode == ExitCode.SIGPIPE
 
 
 @pytest.mark.skipif(not Path("/dev/full").is_char_device(), reason="no /dev/full on this system")
 @pytest.mark.parametrize("given", [("--format", "jsonl"), ("-o", "/dev/full")])
-def test_a_full_device(place, arguments, given):
+def test_a_full_device(place, arguments, preloaded, given):
     """Row 38."""
     with open(os.devnull if "-o" in given else "/dev/full", "wb") as stdout:
-        process = start(*arguments(*given, "-q"), cwd=place, stdout=stdout)
-        stderr = process.communicate(timeout=120)[1].decode()
-    assert process.returncode == ExitCode.OUTPUT
+        done = preloaded.run(*arguments(*given, "-q"), cwd=place, stdout=stdout.fileno())
+    stderr = done.stderr.decode()
+    assert done.returncode == ExitCode.OUTPUT
     assert "No space left on device" in stderr and stderr.count("\n") == 1
 
 
@@ -226,35 +266,38 @@ def test_closed_standard_output_shows_before_the_network_is_loaded(place):
 
 
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_an_interrupted_search_gives_valid_lines_and_says_how_to_go_on(place, arguments, search, sent, code):
+def test_an_interrupted_search_gives_valid_lines_and_says_how_to_go_on(
+    place, arguments, search, preloaded, sent, code
+):
     """Rows 42, 44; and what was computed is found again."""
     shutil.rmtree(place / "many.qeeps", ignore_errors=True)
-    process = start(*arguments("--format", "jsonl", gallery="many"), cwd=place)
-    first = process.stdout.readline()
-    process.send_signal(sent)
-    stdout, stderr = process.communicate(timeout=120)
-    assert process.returncode == code
-    lines = lines_of(first + stdout)
+    with flowing(preloaded, place, *arguments("--format", "jsonl", gallery="many")) as (process, stdout):
+        written = stdout.readline()
+        os.kill(process.pid, sent)
+        written += stdout.read()
+    done = process.finish()
+    assert done.returncode == code
+    lines, stderr = lines_of(written), done.stderr
     assert 0 < len({line["image"] for line in lines}) < MANY
     assert b"the same command goes on from there" in stderr and b"Traceback" not in stderr
     assert stderr.splitlines()[-1] == (b"interrupted" if sent == signal.SIGINT else b"terminated")
     _, again, stderr = search("--format", "jsonl", gallery="many")
-    assert again.startswith(first + stdout)
+    assert again.startswith(written)
     assert f"{MANY} pairs computed" not in stderr.decode() and "from the cache" in stderr.decode()
 
 
-def test_an_interrupted_file_leaves_the_old_one(place, arguments):
+def test_an_interrupted_file_leaves_the_old_one(place, arguments, preloaded):
     """Row 45."""
     shutil.rmtree(place / "many.qeeps", ignore_errors=True)
     (place / "old").mkdir()
     (place / "old" / "found.jsonl").write_bytes(b"old\n")
-    process = start(*arguments("-o", "old/found.jsonl", "--overwrite", gallery="many"), cwd=place)
+    process = preloaded.begin(*arguments("-o", "old/found.jsonl", "--overwrite", gallery="many"), cwd=place)
+    deadline = time.monotonic() + 100
     while not any(name.endswith(".tmp") and size for name, size in sizes(place / "old").items()):
-        assert process.poll() is None
+        assert time.monotonic() < deadline
         time.sleep(0.02)
-    process.send_signal(signal.SIGINT)
-    process.communicate(timeout=120)
-    assert process.returncode == 130
+    os.kill(process.pid, signal.SIGINT)
+    assert process.finish().returncode == 130
     assert sizes(place / "old") == {"found.jsonl": 4}
 
 

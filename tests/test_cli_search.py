@@ -2,19 +2,21 @@
 
 import json
 import os
+import re
+import shlex
 import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
-from command_line import FEW, FRAMES, SIZE, environment, qeeps, start
+from command_line import FEW, FRAMES, SIZE
 from PIL import Image
 
 from qeeps_cli.boxes import iou
 from qeeps_cli.errors import ExitCode
 from qeeps_cli.gallery import OUTPUT_MARKER
 
-pytest_plugins = ["cli_fixtures"]
+pytest_plugins = ["cli_fixtures", "preloaded"]
 
 BOX = "80,40,40,90"
 
@@ -29,11 +31,11 @@ def workplace(tmp_path_factory, frames) -> Path:
 
 
 @pytest.fixture(scope="module")
-def found(workplace, weights) -> subprocess.CompletedProcess:
+def found(workplace, weights, preloaded) -> subprocess.CompletedProcess:
     """A search into out/, of one of the gallery's own frames."""
     query = f"gallery/{FRAMES[0]}"
     arguments = ["--query", query, "--box", BOX, "--gallery", "gallery", "--weights", weights, *FEW]
-    return qeeps("search", *arguments, "--out", "out", cwd=workplace)
+    return preloaded.run("search", *arguments, "--out", "out", cwd=workplace)
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +96,7 @@ def test_the_pictures_are_there(found, workplace):
             assert image.size == SIZE
 
 
-def test_again_in_another_order_gives_the_same_bytes(found, workplace, frames, weights, tmp_path):
+def test_again_in_another_order_gives_the_same_bytes(found, workplace, frames, weights, tmp_path, preloaded):
     """The gallery is copied file by file, backwards; the output goes to stdout, quietly."""
     gallery = tmp_path / "gallery"
     files = sorted(path.relative_to(workplace / "gallery") for path in (workplace / "gallery").rglob("*.jpg"))
@@ -103,15 +105,16 @@ def test_again_in_another_order_gives_the_same_bytes(found, workplace, frames, w
         shutil.copy(workplace / "gallery" / file, gallery / file)
     shutil.copy(weights, tmp_path / weights.name)
     arguments = ["--query", f"gallery/{FRAMES[0]}", "--box", BOX, "--gallery", "gallery", *FEW, "-q"]
-    done = qeeps("search", *arguments, cwd=tmp_path, env=environment(QEEPS_WEIGHTS=weights.name))
+    done = preloaded.run("search", *arguments, cwd=tmp_path, QEEPS_WEIGHTS=weights.name)
     assert done.returncode == ExitCode.SKIPPED
     assert done.stdout == (workplace / "out" / "results.json").read_bytes()
     assert done.stderr == b""
 
 
-def test_person_n_is_what_detect_numbers_n(frames, weights, tmp_path):
+def test_person_n_is_what_detect_numbers_n(frames, weights, tmp_path, preloaded):
     image = frames / FRAMES[0]
-    detected = qeeps("detect", image, "--json", "--min-score", "0.48", "--weights", weights, "--out", tmp_path / "new")
+    common = ["--json", "--min-score", "0.48", "--weights", weights]
+    detected = preloaded.run("detect", image, *common, "--out", tmp_path / "new")
     assert detected.returncode == 0, detected.stderr
     document = json.loads(detected.stdout)
     assert document["schema"] == "qeeps.detect/1" and document["size"] == list(SIZE)
@@ -122,7 +125,7 @@ def test_person_n_is_what_detect_numbers_n(frames, weights, tmp_path):
         assert drawn.size == SIZE
 
     arguments = ["--query", image, "--person", "2", "--gallery", frames, "--weights", weights, *FEW]
-    searched = qeeps("search", *arguments, "--exclude-query", "--no-recursive", "--top-k", "4")
+    searched = preloaded.run("search", *arguments, "--exclude-query", "--no-recursive", "--top-k", "4")
     assert searched.returncode == 0, searched.stderr
     results = json.loads(searched.stdout)
     assert results["query"]["box"] == people[1]["box"]
@@ -131,12 +134,28 @@ def test_person_n_is_what_detect_numbers_n(frames, weights, tmp_path):
     assert any(f"{FRAMES[0]} is the query's own picture and was left out" in note for note in results["notes"])
 
 
-def test_a_whole_crop_into_a_closed_pipe(frames, weights):
+def test_every_number_that_a_search_takes_is_one_that_detect_shows(frames, weights, preloaded):
+    """By the command that a search names for them, without further options."""
+    arguments = ["--query", frames / FRAMES[0], "--gallery", frames / FRAMES[1], "--weights", weights, *FEW]
+    refused = preloaded.run("search", *arguments, "--person", "999")
+    assert refused.returncode == ExitCode.USAGE and refused.stdout == b""
+    message = rb"from 1 to (\d+) for .*, got 999\. They are those of `qeeps (.*?)`"
+    most, told = (part.decode() for part in re.search(message, refused.stderr).groups())
+    people = json.loads(preloaded.run(*shlex.split(told), "--json", "--weights", weights).stdout)["people"]
+    assert [person["number"] for person in people] == list(range(1, int(most) + 1))
+    assert people[-1]["person_score"] < 0.5, "also those that may be no people"
+    found = json.loads(preloaded.run("search", *arguments, "--person", most).stdout)
+    assert found["query"]["box"] == people[-1]["box"]
+    everybody = preloaded.run("detect", frames / FRAMES[0], "--min-score", "0", "--json", "--weights", weights)
+    assert json.loads(everybody.stdout)["people"] == people
+
+
+def test_a_whole_crop_into_a_closed_pipe(frames, weights, preloaded):
     reader = subprocess.Popen(["true"], stdin=subprocess.PIPE)
     reader.wait()
     arguments = ["--query", frames / FRAMES[1], "--gallery", frames / FRAMES[0], "--weights", weights, *FEW]
-    process = start("search", *arguments, stdout=reader.stdin)
-    assert process.communicate(timeout=60)[1] == b"" and process.returncode == ExitCode.SIGPIPE
+    done = preloaded.run("search", *arguments, stdout=reader.stdin.fileno())
+    assert done.stderr == b"" and done.returncode == ExitCode.SIGPIPE
     reader.stdin.close()
 
 
@@ -147,14 +166,14 @@ LIST = [
 ]
 
 
-def test_a_list_of_queries(workplace, weights):
+def test_a_list_of_queries(workplace, weights, preloaded):
     """From standard input, into a folder for each; then the first two by options, to standard output."""
     common = ["--gallery", "gallery", "--weights", weights, *FEW, "--no-cache", "--mode", "exact"]
     lines = "".join(json.dumps({**entry, "image": f"gallery/{entry['image']}"}) + "\n" for entry in LIST)
-    options = {"cwd": workplace, "stdin": subprocess.PIPE}
-    process = start("search", "--queries", "-", "--out", "many", *common, **options)
-    stdout, stderr = process.communicate(lines.encode(), timeout=120)
-    assert process.returncode == ExitCode.SKIPPED and stdout == b"", stderr
+    given = ["--queries", "-", "--out", "many", *common]
+    done = preloaded.run("search", *given, stdin=lines.encode(), cwd=workplace)
+    stderr = done.stderr
+    assert done.returncode == ExitCode.SKIPPED and done.stdout == b"", stderr
     overview = json.loads((workplace / "many" / "results.json").read_bytes())
     expected = [f"{name}/results.json" for name in ("a_b", "a_b-2", "3")]
     assert [entry["results"] for entry in overview["searches"]] == expected
@@ -166,7 +185,7 @@ def test_a_list_of_queries(workplace, weights):
 
     query = f"gallery/{FRAMES[0]}"
     two = ["--query", query, "--box", BOX, "--query", query, "--box", "200,100,60,180"]
-    both = qeeps("search", *two, *common, cwd=workplace)
+    both = preloaded.run("search", *two, *common, cwd=workplace)
     document = json.loads(both.stdout)
     assert both.returncode == ExitCode.SKIPPED and document["schema"] == "qeeps.searches/1"
     assert [search["id"] for search in document["searches"]] == ["1", "2"]
@@ -175,10 +194,10 @@ def test_a_list_of_queries(workplace, weights):
     assert document["searches"][1]["query"]["box"] == [200, 100, 60, 180]
 
 
-def test_a_mistake_in_a_list_names_its_line(frames, tmp_path):
+def test_a_mistake_in_a_list_names_its_line(frames, tmp_path, preloaded):
     (tmp_path / "list.jsonl").write_text('{"image": "%s"}\n{"image": "absent.jpg"}\n' % (frames / FRAMES[0]))
     given = ["--queries", tmp_path / "list.jsonl", "--gallery", frames, "--weights", "absent"]
-    done = qeeps("search", *given)
+    done = preloaded.run("search", *given)
     assert done.returncode == ExitCode.USAGE and done.stdout == b""
     assert f"{tmp_path / 'list.jsonl'}, line 2: {tmp_path / 'absent.jpg'}: cannot be read" in done.stderr.decode()
 
@@ -196,8 +215,8 @@ def test_a_mistake_in_a_list_names_its_line(frames, tmp_path):
         (("--query", FRAMES[0], "--no-cache", "--refresh"), "--no-cache leaves nothing"),
     ],
 )
-def test_mistakes_in_how_to_search(frames, arguments, told):
-    done = qeeps("search", "--gallery", ".", "--weights", "absent", *arguments, cwd=frames)
+def test_mistakes_in_how_to_search(frames, arguments, told, preloaded):
+    done = preloaded.run("search", "--gallery", ".", "--weights", "absent", *arguments, cwd=frames)
     assert done.returncode == ExitCode.USAGE and told in done.stderr.decode() and done.stdout == b""
 
 
@@ -218,22 +237,22 @@ def test_mistakes_in_how_to_search(frames, arguments, told):
         (("--gallery", "absent"), "absent"),
     ],
 )
-def test_mistakes_show_before_weights_are_looked_for(frames, arguments, told):
+def test_mistakes_show_before_weights_are_looked_for(frames, arguments, told, preloaded):
     given = ["--query", FRAMES[0], "--gallery", ".", "--weights", "absent", *arguments]
-    done = qeeps("search", *given, cwd=frames)
+    done = preloaded.run("search", *given, cwd=frames)
     assert done.returncode == ExitCode.USAGE and told in done.stderr.decode() and done.stdout == b""
 
 
-def test_the_output_is_checked_before_weights_are_looked_for(frames, tmp_path):
+def test_the_output_is_checked_before_weights_are_looked_for(frames, tmp_path, preloaded):
     (tmp_path / "mine.txt").write_text("mine")
     given = ["--query", frames / FRAMES[0], "--gallery", frames, "--weights", "absent"]
-    done = qeeps("search", *given, "--out", tmp_path)
+    done = preloaded.run("search", *given, "--out", tmp_path)
     assert done.returncode == ExitCode.OUTPUT and b"--overwrite" in done.stderr
     assert os.listdir(tmp_path) == ["mine.txt"]
 
 
-def test_an_empty_gallery(frames, tmp_path):
-    done = qeeps("search", "--query", frames / FRAMES[0], "--gallery", tmp_path, "--weights", "absent")
+def test_an_empty_gallery(frames, tmp_path, preloaded):
+    done = preloaded.run("search", "--query", frames / FRAMES[0], "--gallery", tmp_path, "--weights", "absent")
     assert done.returncode == ExitCode.NOTHING and str(tmp_path) in done.stderr.decode()
 
 
@@ -241,10 +260,10 @@ def test_an_empty_gallery(frames, tmp_path):
     ("out", "code"),
     [("picture.jpg", ExitCode.OUTPUT), ("other.jpg", ExitCode.OUTPUT), ("people.png", ExitCode.USAGE)],
 )
-def test_detect_overwrites_nothing(frames, tmp_path, out, code):
+def test_detect_overwrites_nothing(frames, tmp_path, out, code, preloaded):
     shutil.copy(frames / FRAMES[0], tmp_path / "picture.jpg")
     (tmp_path / "other.jpg").write_bytes(b"mine")
-    done = qeeps("detect", "picture.jpg", "--out", out, "--weights", "absent", cwd=tmp_path)
+    done = preloaded.run("detect", "picture.jpg", "--out", out, "--weights", "absent", cwd=tmp_path)
     assert done.returncode == code and out in done.stderr.decode()
     assert (tmp_path / "picture.jpg").read_bytes() == (frames / FRAMES[0]).read_bytes()
     assert (tmp_path / "other.jpg").read_bytes() == b"mine"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from command_line import FEW, environment, qeeps
+from command_line import FEW
 from networks import small_network
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
@@ -18,7 +18,7 @@ from qeeps_cli.cli.weights import verify as verify_command
 from qeeps_cli.errors import ExitCode, WeightsError
 from qeeps_cli.weights import file_digest
 
-pytest_plugins = ["cli_fixtures"]
+pytest_plugins = ["cli_fixtures", "preloaded"]
 
 
 class Payload:
@@ -78,16 +78,16 @@ def damaged(weights, tmp_path):
         ("incomplete", b"missing: qrpn.fc2.bias (256,)"),
     ],
 )
-def test_no_search_takes_them(damaged, frames, tmp_path, damage, told):
+def test_no_search_takes_them(damaged, frames, tmp_path, damage, told, preloaded):
     query = ("--query", frames / "vtest_0000.jpg", "--box", "100,60,60,140", "--gallery", frames, "--no-cache")
-    done = qeeps("search", *query, *FEW, "--weights", damaged(damage), "--out", tmp_path / "out")
+    done = preloaded.run("search", *query, *FEW, "--weights", damaged(damage), "--out", tmp_path / "out")
     assert (done.returncode, done.stdout) == (5, b"") and told in done.stderr
     assert not (tmp_path / "harm").exists() and not (tmp_path / "out" / "results.json").exists()
 
 
-def test_a_network_that_gives_no_numbers_writes_nothing(damaged, frames, tmp_path):
+def test_a_network_that_gives_no_numbers_writes_nothing(damaged, frames, tmp_path, preloaded):
     query = ("--query", frames / "vtest_0000.jpg", "--box", "100,60,60,140", "--gallery", frames, "--no-cache")
-    done = qeeps("search", *query, *FEW, "--weights", damaged("nan"), "--out", tmp_path / "out")
+    done = preloaded.run("search", *query, *FEW, "--weights", damaged("nan"), "--out", tmp_path / "out")
     assert done.returncode == 1 and b"not numbers" in done.stderr or b"not a number" in done.stderr
     assert done.stdout == b"" and not (tmp_path / "out" / "results.json").exists()
 
@@ -172,22 +172,22 @@ def test_info_begins_with_the_terms(weights, capsysbinary):
     assert json.loads(capsysbinary.readouterr().out)["weights"]["card"]["data"] == "none"
 
 
-def test_convert(tmp_path):
+def test_convert(tmp_path, preloaded):
     source, out = tmp_path / "net.pth", tmp_path / "net.safetensors"
     torch.save({"state_dict": small_network().state_dict()}, source)
     (tmp_path / "config.json").write_text('{"pool_size": 4, "max_rpn_channels": 32, "shorter_side": 128}')
     given = ("weights", "convert", source, "--out", out)
-    done = qeeps(*given, "--config", tmp_path / "config.json", "--fp16", "--terms", "for tests")
+    done = preloaded.run(*given, "--config", tmp_path / "config.json", "--fp16", "--terms", "for tests")
     assert done.returncode == 0 and b"qeeps on resnet18" in done.stderr and done.stdout == b""
     assert verify(out).problems == ()
-    done = qeeps(*given)
+    done = preloaded.run(*given)
     assert done.returncode == 7 and b"--overwrite" in done.stderr
     torch.save({"model": Payload(tmp_path / "harm")}, source)
-    done = qeeps(*given, "--overwrite", "--variant", "oim")
+    done = preloaded.run(*given, "--overwrite", "--variant", "oim")
     assert done.returncode == 5 and b"is refused" in done.stderr and not (tmp_path / "harm").exists()
     assert verify(out).problems == ()  # what was there stays
 
 
-def test_no_weights_at_all_are_listed_as_absent(tmp_path):
-    done = qeeps("weights", "list", env=environment(QEEPS_WEIGHTS=str(tmp_path / "gone.safetensors")))
+def test_no_weights_at_all_are_listed_as_absent(tmp_path, preloaded):
+    done = preloaded.run("weights", "list", QEEPS_WEIGHTS=str(tmp_path / "gone.safetensors"))
     assert done.returncode == 5 and b"($QEEPS_WEIGHTS). Looked for:" in done.stderr
