@@ -1,8 +1,10 @@
 """The house holds: who may import whom, which library is used where, and what loads torch."""
 
 import ast
+import fnmatch
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -235,3 +237,11 @@ def test_the_walker_sees_imports_that_go_up(house, text, count):
 )
 def test_the_walker_sees_libraries_out_of_place(house, name, text, count):
     assert len(library_violations(house({name: text}))) == count
+
+
+def test_what_coverage_leaves_out_exists():
+    """A pattern that no file fits any more would let its successor count, or hide what comes by that name later."""
+    settings = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text())["tool"]["coverage"]["run"]
+    files = [path.as_posix() for path in PACKAGE.rglob("*.py")]
+    assert settings["omit"]
+    assert [pattern for pattern in settings["omit"] if not fnmatch.filter(files, pattern)] == []
