@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 from benchmark_sets import write_prw
+from command_line import qeeps, start
 
 from qeeps_cli.cli.benchmark import benchmark
 from qeeps_cli.errors import ExitCode
 
-pytest_plugins = ["cli_fixtures", "preloaded"]
+pytest_plugins = ["cli_fixtures"]
 
 FRAMES, IDENTITIES = 20, 12
 PAIRS = IDENTITIES * (FRAMES - 1)
@@ -35,23 +36,23 @@ def results(document: bytes) -> bytes:
     return b"".join(line for line in lines if not line.startswith(b'  "run": '))
 
 
-def wait_for(cache: Path, pattern: str) -> None:
+def wait_for(cache: Path, pattern: str, process) -> None:
     """Until something of that kind is in the cache."""
     limit = time.monotonic() + 100
     while not list(cache.glob(pattern)):
+        assert process.poll() is None, process.communicate()[1].decode()
         assert time.monotonic() < limit
         time.sleep(0.02)
 
 
-def test_pairs_that_are_done_are_not_run_again(arguments, tmp_path, preloaded):
+def test_pairs_that_are_done_are_not_run_again(arguments, tmp_path):
     cache = tmp_path / "kept.qeeps"
-    killed = preloaded.begin(*arguments, "--cache", cache)
-    wait_for(cache, "pairs-*.h5")
+    killed = start(*arguments, "--cache", cache)
+    wait_for(cache, "pairs-*.h5", killed)
     os.kill(killed.pid, signal.SIGKILL)
-    done = killed.finish()
-    assert done.stdout == b"" and done.returncode == -signal.SIGKILL
+    assert killed.communicate(timeout=60)[0] == b"" and killed.returncode == -signal.SIGKILL
 
-    again, whole = preloaded.run(*arguments, "--cache", cache), preloaded.run(*arguments, "--no-cache")
+    again, whole = qeeps(*arguments, "--cache", cache), qeeps(*arguments, "--no-cache")
     assert again.returncode == whole.returncode == ExitCode.OK, again.stderr.decode()
     run = json.loads(again.stdout)["run"]
     assert run["pairs_cached"] > 0 and run["pairs_computed"] > 0
@@ -60,14 +61,14 @@ def test_pairs_that_are_done_are_not_run_again(arguments, tmp_path, preloaded):
     assert results(again.stdout) == results(whole.stdout)
 
 
-def test_a_run_that_is_asked_to_stop_says_how_to_go_on(arguments, tmp_path, preloaded):
+def test_a_run_that_is_asked_to_stop_says_how_to_go_on(arguments, tmp_path):
     cache = tmp_path / "kept.qeeps"
-    stopped = preloaded.begin(*arguments, "--cache", cache)
-    wait_for(cache, "pairs-*.h5")
+    stopped = start(*arguments, "--cache", cache)
+    wait_for(cache, "pairs-*.h5", stopped)
     os.kill(stopped.pid, signal.SIGTERM)
-    done = stopped.finish()
-    assert (done.returncode, done.stdout) == (ExitCode.SIGTERM, b"")
-    assert b"the same command goes on from there" in done.stderr
+    stdout, stderr = stopped.communicate(timeout=60)
+    assert (stopped.returncode, stdout) == (ExitCode.SIGTERM, b"")
+    assert b"the same command goes on from there" in stderr
 
 
 @pytest.mark.parametrize("given", [{"mode": "cached"}, {"method": "oim"}, {"mode": "cascade", "shortlist": "3"}])

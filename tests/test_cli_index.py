@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -16,7 +17,7 @@ from PIL import Image
 from qeeps_cli.cache.maintenance import inspect
 from qeeps_cli.errors import ExitCode
 
-pytest_plugins = ["cli_fixtures", "preloaded"]
+pytest_plugins = ["cli_fixtures"]
 
 BOX = "80,40,40,90"
 MANY = 120
@@ -37,8 +38,8 @@ def arguments(gallery: Path, weights: Path, *more) -> list:
     return ["--gallery", gallery, "--weights", weights, "--device", "cpu", *FEW, *more]
 
 
-def indexed(preloaded, gallery: Path, weights: Path, *more) -> dict:
-    done = preloaded.run("index", *arguments(gallery, weights, "--json", *more))
+def indexed(gallery: Path, weights: Path, *more) -> dict:
+    done = qeeps("index", *arguments(gallery, weights, "--json", *more))
     assert done.returncode in (ExitCode.OK, ExitCode.SKIPPED), done.stderr
     return json.loads(done.stdout)
 
@@ -48,11 +49,11 @@ def search_arguments(gallery: Path, weights: Path, *more) -> list:
     return ["--query", query, "--box", "10,10,50,90", *arguments(gallery, weights, *more)]
 
 
-def test_an_index_and_the_search_that_uses_it(frames, weights, tmp_path, preloaded):
+def test_an_index_and_the_search_that_uses_it(frames, weights, tmp_path):
     gallery = tmp_path / "gallery"
     shutil.copytree(frames, gallery)
     (gallery / "broken [x].jpg").write_bytes(b"no picture")
-    first = preloaded.run("index", *arguments(gallery, weights, "--json"))
+    first = qeeps("index", *arguments(gallery, weights, "--json"))
     assert first.returncode == ExitCode.SKIPPED
     document, stderr = json.loads(first.stdout), first.stderr.decode("ascii")
     assert document["schema"] == "qeeps.index/1" and document["cache"] == str(tmp_path / "gallery.qeeps")
@@ -61,21 +62,21 @@ def test_an_index_and_the_search_that_uses_it(frames, weights, tmp_path, preload
     assert document["weights"]["digest"].startswith("sha256:") and document["parameters"]["proposals"] == 20
     assert "3 frames indexed" in stderr and "gallery.qeeps" in stderr and "1 input skipped" in stderr
 
-    again = indexed(preloaded, gallery, weights)
+    again = indexed(gallery, weights)
     assert (again["computed"], again["cached"], again["people"]) == (0, 3, document["people"])
     query = ["--query", gallery / FRAMES[0], "--box", BOX, "--mode", "cached"]
-    found = preloaded.run("search", *query, *arguments(gallery, weights))
+    found = qeeps("search", *query, *arguments(gallery, weights))
     assert found.returncode == ExitCode.SKIPPED and b"0 frames computed, 3 from the cache" in found.stderr
     assert json.loads(found.stdout)["mode"] == "cached"
     shutil.rmtree(tmp_path / "gallery.qeeps")
-    fresh = preloaded.run("search", *query, *arguments(gallery, weights))
+    fresh = qeeps("search", *query, *arguments(gallery, weights))
     assert b"3 frames computed, 0 from the cache" in fresh.stderr and fresh.stdout == found.stdout
 
 
-def wait_for(folder: Path, pattern: str) -> None:
-    """Until a file is there."""
+def wait_for(folder: Path, pattern: str, process: subprocess.Popen) -> None:
+    """Until a file is there, or the process has ended."""
     deadline = time.monotonic() + 100
-    while not list(folder.glob(pattern)):
+    while not list(folder.glob(pattern)) and process.poll() is None:
         assert time.monotonic() < deadline
         time.sleep(0.02)
 
@@ -86,18 +87,19 @@ def frames_in(folder: Path) -> int:
     return sum(len(segment.map()["digests"]) for segment in found.segments if segment.kind.name == "frames")
 
 
-def test_a_kill_in_mid_index_loses_nothing_that_was_published(many, weights, tmp_path, preloaded):
+def test_a_kill_in_mid_index_loses_nothing_that_was_published(many, weights, tmp_path):
     """Row 1."""
     cache = tmp_path / "c"
-    process = preloaded.begin("index", *arguments(many, weights, "--cache", cache))
-    wait_for(cache, "frames-*.h5")
-    os.kill(process.pid, signal.SIGKILL)
-    assert process.finish().returncode == -signal.SIGKILL, "it was not over yet"
+    process = start("index", *arguments(many, weights, "--cache", cache))
+    wait_for(cache, "frames-*.h5", process)
+    process.kill()
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL, "it was not over yet"
     published = frames_in(cache)
-    rest = indexed(preloaded, many, weights, "--cache", cache)
+    rest = indexed(many, weights, "--cache", cache)
     assert rest["cached"] >= published > 0 and rest["cached"] + rest["computed"] == MANY and rest["computed"] > 0
-    resumed = preloaded.run("search", *search_arguments(many, weights, "--mode", "cached", "--cache", cache))
-    whole = preloaded.run("search", *search_arguments(many, weights, "--mode", "cached", "--no-cache"))
+    resumed = qeeps("search", *search_arguments(many, weights, "--mode", "cached", "--cache", cache))
+    whole = qeeps("search", *search_arguments(many, weights, "--mode", "cached", "--no-cache"))
     assert resumed.returncode == whole.returncode == 0 and resumed.stdout == whole.stdout
 
 
@@ -105,24 +107,24 @@ def test_a_kill_in_mid_index_loses_nothing_that_was_published(many, weights, tmp
     ("command", "sent", "code"),
     [("index", signal.SIGINT, ExitCode.SIGINT), ("search", signal.SIGTERM, ExitCode.SIGTERM)],
 )
-def test_who_interrupts_is_told_how_to_go_on(many, weights, tmp_path, command, sent, code, preloaded):
+def test_who_interrupts_is_told_how_to_go_on(many, weights, tmp_path, command, sent, code):
     """Rows 42 and 44."""
     cache = tmp_path / "c"
     options = ["--cache", cache]
     if command == "search":
         options += ["--mode", "exact", "--query", many / "0.png"]
-    process = preloaded.begin(command, *arguments(many, weights, *options))
+    process = start(command, *arguments(many, weights, *options))
     kind = "frames" if command == "index" else "pairs"
-    wait_for(cache, f"{kind}-*.h5")
+    wait_for(cache, f"{kind}-*.h5", process)
     time.sleep(0.5)
-    os.kill(process.pid, sent)
-    done = process.finish()
-    assert done.returncode == code and done.stdout == b""
-    last = done.stderr.decode().splitlines()[-2:]
+    process.send_signal(sent)
+    stdout, stderr = process.communicate(timeout=60)
+    assert process.returncode == code and stdout == b""
+    last = stderr.decode().splitlines()[-2:]
     assert str(cache) in last[0] and "the same command goes on from there" in last[0]
     assert last[1] in ("interrupted", "terminated")
     assert not inspect(cache).damaged and not list(cache.glob(".*"))
-    resumed = preloaded.run(command, *arguments(many, weights, *options))
+    resumed = qeeps(command, *arguments(many, weights, *options))
     assert resumed.returncode == 0 and b"mode exact; 0 pairs" not in resumed.stderr
     words = resumed.stderr.split()
     cached = int(words[words.index(b"were") - 1] if command == "index" else words[words.index(b"from") - 1])
@@ -168,10 +170,14 @@ def test_a_cache_that_cannot_be_written(frames, weights, tmp_path):
     assert not place.exists()
 
 
-def test_a_full_disk(frames, weights, tmp_path, preloaded):
+def test_a_full_disk(frames, weights, tmp_path):
     """Row 10, by a limit on the size of files."""
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2_000, 2_000))
+
     cache = tmp_path / "c"
-    done = preloaded.run("index", *arguments(frames, weights, "--cache", cache), limits={"RLIMIT_FSIZE": 2_000})
+    done = qeeps("index", *arguments(frames, weights, "--cache", cache), preexec_fn=limit)
     assert done.returncode == ExitCode.OUTPUT and str(cache) in done.stderr.decode() and done.stdout == b""
     assert not cache.exists() or os.listdir(cache) == []
 
@@ -184,14 +190,14 @@ def test_a_full_disk(frames, weights, tmp_path, preloaded):
         ([], ExitCode.USAGE, "--gallery"),
     ],
 )
-def test_mistakes_show_before_weights_are_looked_for(tmp_path, options, code, told, preloaded):
+def test_mistakes_show_before_weights_are_looked_for(tmp_path, options, code, told):
     (tmp_path / "empty").mkdir()
-    done = preloaded.run("index", *options, "--weights", "absent", cwd=tmp_path)
+    done = qeeps("index", *options, "--weights", "absent", cwd=tmp_path)
     assert done.returncode == code and told in done.stderr.decode() and done.stdout == b""
 
 
-def test_a_gallery_of_broken_files(weights, tmp_path, preloaded):
+def test_a_gallery_of_broken_files(weights, tmp_path):
     (tmp_path / "gallery").mkdir()
     (tmp_path / "gallery" / "a.jpg").write_bytes(b"no picture")
-    done = preloaded.run("index", *arguments(tmp_path / "gallery", weights))
+    done = qeeps("index", *arguments(tmp_path / "gallery", weights))
     assert done.returncode == ExitCode.NOTHING and b"a.jpg: expected a JPEG" in done.stderr
