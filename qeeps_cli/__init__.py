@@ -77,13 +77,14 @@ def search(
 ) -> SearchResult:
     """Find a person in every image of a gallery: what `qeeps search` does, as a function that gives the result.
 
-    query: the picture of the person. box: where in it, (x1, y1, x2, y2) pixels; or person: the number that
-    `qeeps detect` gives; neither: the whole picture is the person's crop. gallery: a folder, an image or a pattern such
-    as "cam*/**/*.jpg", or several. model: from `load_model`; else weights and device say what to load. mode: "exact",
-    "cached", "cascade" or "auto". shortlist: frames that the cascade compares exactly, a number or "5%". cache: the
-    folder for what is computed; None: $QEEPS_CACHE, else one beside the gallery; False: nothing is kept. refresh:
-    compute again what it holds. every, limit: search only each N-th frame, and only so many. The rest are the options
-    of `qeeps search`.
+    query: the picture of the person, or a moment of a video, "video.mp4@00:01:02". box: where in it, (x1, y1, x2, y2)
+    pixels; or person: the number that `qeeps detect` gives; neither: the whole picture is the person's crop. gallery: a
+    folder, an image, a video or a pattern such as "cam*/**/*.jpg", or several. model: from `load_model`; else weights
+    and device say what to load. mode: "exact", "cached", "cascade" or "auto". shortlist: frames that the cascade
+    compares exactly, a number or "5%". cache: the folder for what is computed; None: $QEEPS_CACHE, else one beside the
+    gallery; False: nothing is kept. refresh: compute again what it holds. every, limit: search only each N-th frame,
+    and only so many; of videos, every "1s" is a frame a second, and start and end say from when to when. The rest are
+    the options of `qeeps search`.
 
     Raises QeepsError's kinds: UsageError, ImageError (the query), NothingToSearchError, WeightsError, DeviceError,
     CacheError. Gallery images that cannot be decoded are in the result's `skipped`.
@@ -118,7 +119,8 @@ def search_many(
     requests = [QueryRequest(Path(image), None if isinstance(where, int) else where) for image, where in queries]
     pictures = read_requests(requests, pixels)
     roots = [gallery] if isinstance(gallery, (str, PathLike)) else list(gallery)
-    found = list_galleries(roots, given["recursive"], every=given["every"], limit=given["limit"])
+    cut = {name: given[name] for name in ("every", "start", "end", "limit")}
+    found = list_galleries(roots, given["recursive"], **cut)
     model, params = given["model"], given["params"]
     if model is None:
         model = load_engine(given["weights"], _device(given["device"]), params)[0]

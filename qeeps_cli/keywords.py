@@ -31,7 +31,9 @@ class SearchKeywords(TypedDict, total=False):
     min_score: float | None
     exclude_query: bool
     recursive: bool
-    every: int | None
+    every: int | str | None
+    start: float | str | None
+    end: float | str | None
     limit: int | None
     max_pixels: int | None
     batch: int | None

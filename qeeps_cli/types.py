@@ -9,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
+from qeeps_cli.clock import format_clock, to_milliseconds
+
 Box = tuple[float, float, float, float]
 
 
@@ -32,16 +34,24 @@ class Decoded:
 
 @dataclass(frozen=True)
 class VideoMoment:
-    """Where in a video a frame stands. seconds: since the video's first frame. number: of the frame, from 0."""
+    """Where in a video a frame stands. seconds: since the video's first frame. number: of the frame, from 0. pts: its
+    time stamp; keyframe: that of the keyframe from which it is decoded; both in the video's own units of time."""
 
     seconds: float
     number: int
+    pts: int = 0
+    keyframe: int = 0
+
+    @property
+    def clock(self) -> str:
+        """`00:12:34.560`, which no other frame of the video has."""
+        return format_clock(to_milliseconds(self.seconds))
 
 
 @dataclass(frozen=True)
 class GalleryFrame:
     """A gallery image that has not been decoded yet. name: the path relative to the gallery's root, as results show
-    it. moment: of a frame of a video, whose file is then `path`."""
+    it. moment: of a frame of a video, whose file is then `path`; the name ends in `@` and the moment's clock."""
 
     path: Path
     name: str
@@ -117,9 +127,9 @@ class SearchResult:
 
     def best_of_frames(self) -> list[Match]:
         """Each frame's best match, by rank: a person is in a frame once, so the others there are somebody else."""
-        best: dict[Path, Match] = {}
+        best: dict[GalleryFrame, Match] = {}
         for match in self.matches:
-            best.setdefault(match.frame.path, match)
+            best.setdefault(match.frame, match)
         return list(best.values())
 
 

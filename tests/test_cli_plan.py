@@ -138,7 +138,7 @@ def test_which_frames_are_searched(run, arguments, expected):
         (("--files-from", "empty.txt"), ExitCode.NOTHING, "empty.txt names no file"),
         (("--files-from", "gone.txt"), ExitCode.NOTHING, "gone.jpg: cannot be read"),
         (("--files-from", FRAMES[0]), ExitCode.USAGE, "expected a name a line"),
-        (("--gallery", "*.webp"), ExitCode.NOTHING, "no image matches *.webp"),
+        (("--gallery", "*.webp"), ExitCode.NOTHING, "no image or video matches *.webp"),
         (("--gallery", "g", "--every", "0"), ExitCode.USAGE, "--every"),
         (("--gallery", "g", "--limit", "0"), ExitCode.USAGE, "--limit"),
     ],

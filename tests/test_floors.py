@@ -16,11 +16,14 @@ PACKAGE = Path(__file__).parent.parent / "qeeps_cli"
 # A unit is a folder of the package or a module at its top. It imports from itself and from the floors below it.
 FLOORS = {
     "errors": 0,
+    "clock": 0,
     "types": 0,
     "boxes": 0,
     "images": 1,
     "gallery": 1,
+    "videos": 1,
     "device": 1,
+    "frames": 2,
     "model": 2,
     "cache": 3,
     "datasets": 3,
@@ -40,6 +43,7 @@ GROUND = 0  # the modules of the ground floor are small enough to know each othe
 # Where a library may be imported at all; a library that is not named may be imported anywhere.
 LIBRARIES = {
     "h5py": {"cache"},
+    "av": {"videos"},
     "typer": {"cli"},
     "rich": {"cli"},
     "click": set(),  # Typer brings its own
@@ -55,7 +59,8 @@ LIBRARIES = {
 MODEL_LIBRARIES = {"torch", "torchvision", "numpy"}
 
 # Units whose modules can be imported without torch; the commands load it when they run.
-TORCH_FREE = {"errors", "types", "boxes", "images", "gallery", "datasets", "output", "cli", "keywords", "__init__"}
+TORCH_FREE = {"errors", "clock", "types", "boxes", "images", "gallery", "videos", "frames"}
+TORCH_FREE |= {"datasets", "output", "cli", "keywords", "__init__"}
 TORCH_FREE_MODULES = {
     "qeeps_cli.weights",
     "qeeps_cli.checkpoints.catalogue",
@@ -179,7 +184,7 @@ def loaded_by(modules: list[str]) -> set[str]:
 
 
 def test_the_command_line_starts_without_torch():
-    assert not {"torch", "torchvision", "h5py", "scipy", "matplotlib"} & loaded_by(["qeeps_cli", "qeeps_cli.cli"])
+    assert not {"torch", "torchvision", "h5py", "scipy", "matplotlib", "av"} & loaded_by(["qeeps_cli", "qeeps_cli.cli"])
 
 
 def test_what_needs_no_torch_does_not_load_it():

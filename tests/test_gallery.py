@@ -43,7 +43,7 @@ def test_an_empty_folder_is_nothing_to_search(tree):
 
 def test_a_folder_of_other_files_is_nothing_to_search(tree):
     with pytest.raises(NothingToSearchError, match=r"\.jpg"):
-        list_gallery(tree("notes.txt", "video.avi", "jpg", "a.jpg.part", ".jpg"))
+        list_gallery(tree("notes.txt", "sound.mp3", "jpg", "a.jpg.part", ".jpg"))
 
 
 def test_images_in_unsearched_subfolders_are_hinted_at(tree):

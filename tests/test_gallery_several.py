@@ -32,9 +32,9 @@ def test_nothing_at_all():
     ("roots", "given", "told"),
     [
         ([], {"names": []}, "list.txt names no file"),
-        (["*.webp"], {}, r"no image matches \*.webp"),
+        (["*.webp"], {}, r"no image or video matches \*.webp"),
         (["empty"], {"names": []}, "empty holds no image"),
-        (["emp*"], {}, r"no image matches emp\*"),
+        (["emp*"], {}, r"no image or video matches emp\*"),
         ([], {"names": ["absent.jpg", "cam1"]}, "absent.jpg: cannot be read(.|\n)*cam1: is a folder"),
     ],
 )

@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 PICTURE_SUFFIXES = (".jpg", ".jpeg")
 NUMBERED = InferenceParams().min_person_score  # the network gives nobody below it: these are all numbers there are
 
-ImagePath = Annotated[Path, typer.Argument(metavar="IMAGE", help="The picture to look at.")]
+ImagePath = Annotated[
+    Path,
+    typer.Argument(metavar="IMAGE", help="The picture to look at, or a moment of a video: video.mp4@00:01:02."),
+]
 Out = Annotated[
     Path | None,
     typer.Option(metavar="FILE|DIR", help="Draw the numbers into a copy: a .jpg, or a folder for it."),
@@ -54,10 +57,11 @@ def detect(
     messages = Messages(quiet, verbose)
     from qeeps_cli.cli.loading import load
     from qeeps_cli.cli.stdout import write_stdout
-    from qeeps_cli.images import MAX_PIXELS, read_image
+    from qeeps_cli.frames import read_frame
+    from qeeps_cli.images import MAX_PIXELS
 
     place = _picture_place(out, image, overwrite) if out else None
-    picture = read_image(image, max_pixels or MAX_PIXELS)
+    picture = read_frame(image, max_pixels or MAX_PIXELS)
     engine, _ = load(weights, device, None, messages)
     from qeeps_cli.searching.people import number_people
 
@@ -78,7 +82,7 @@ def detect(
 def _picture_place(out: Path, image: Path, overwrite: bool) -> Path:
     """The file to write. Raises UsageError for a name that is neither folder nor JPEG, OutputError where one exists."""
     if out.is_dir() or not out.suffix:
-        out = out / f"{image.name}.people.jpg"
+        out = out / f"{image.name.replace(':', '-')}.people.jpg"  # a moment of a video has colons
     elif out.suffix.lower() not in PICTURE_SUFFIXES:
         raise UsageError(f"--out expects a folder or a picture that ends in .jpg, got {visible_name(out)}.")
     if out.exists() and image.exists() and out.samefile(image):

@@ -19,8 +19,8 @@ STDIN = Path("-")
 Roots = Annotated[
     list[Path] | None,
     typer.Option(
-        metavar="DIR|IMAGE|PATTERN",
-        help="What to search: folders, images and patterns such as 'cam*/**/*.jpg'; may be repeated.",
+        metavar="DIR|IMAGE|VIDEO|PATTERN",
+        help="What to search: folders, images, videos and patterns such as 'cam*/**/*.jpg'; may be repeated.",
     ),
 ]
 MoreRoots = Annotated[
@@ -28,15 +28,27 @@ MoreRoots = Annotated[
 ]
 FilesFrom = Annotated[
     Path | None,
-    typer.Option(metavar="FILE|-", help="Search the images that a file names, a line each; -: standard input."),
+    typer.Option(
+        metavar="FILE|-", help="Search the images and videos that a file names, a line each; -: standard input."
+    ),
 ]
 Null = Annotated[
     bool, typer.Option("--null", "-0", help="The names of --files-from end in NUL, as from `find -print0`.")
 ]
 Recursive = Annotated[bool, typer.Option(help="Search subfolders too.")]
 Every = Annotated[
-    int | None, typer.Option(metavar="N", min=1, help="Search only the first frame and each N-th after it.")
+    str | None,
+    typer.Option(
+        metavar="N|Ns|Nf",
+        help="Search only the first picture and each N-th after it, and of a video each N-th frame. 0.5s: of a video a "
+        "frame every half second; 25f: each 25th. Default: all pictures, and of a video a frame a second.",
+    ),
 ]
+Start = Annotated[
+    str | None,
+    typer.Option(metavar="TIME", help="Where in each video to begin: hh:mm:ss.mmm, mm:ss or seconds."),
+]
+End = Annotated[str | None, typer.Option(metavar="TIME", help="The last moment of each video to search.")]
 Limit = Annotated[int | None, typer.Option(metavar="N", min=1, help="Search only the first N frames (after --every).")]
 
 
@@ -50,12 +62,14 @@ class GalleryOptions:
     null: Null = False
     recursive: Recursive = True
     every: Every = None
+    start: Start = None
+    end: End = None
     limit: Limit = None
 
     def check(self, queries: Path | None = None) -> None:
         """Before anything is read. queries: of --queries. Raises UsageError for options that do not go together."""
         if not self.roots and self.files_from is None:
-            raise UsageError("expected --gallery with folders or images, or a list of images: --files-from FILE.")
+            raise UsageError("expected --gallery with folders, images or videos, or a list of them: --files-from FILE.")
         if self.null and self.files_from is None:
             raise UsageError("--null belongs to --files-from; there is no list whose names could end in NUL.")
         if queries == self.files_from == STDIN:
@@ -66,7 +80,8 @@ class GalleryOptions:
         from qeeps_cli.gallery import read_names
         from qeeps_cli.searching.galleries import list_galleries
 
-        cut = {"every": self.every, "limit": self.limit}
+        every = int(self.every) if self.every and self.every.isdecimal() else self.every
+        cut = {"every": every, "start": self.start, "end": self.end, "limit": self.limit}
         if self.files_from is None:
             return list_galleries(self.roots, self.recursive, exclude, **cut)
         source = "standard input" if self.files_from == STDIN else str(self.files_from)

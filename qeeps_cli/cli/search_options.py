@@ -13,7 +13,11 @@ if TYPE_CHECKING:
     from qeeps_cli.searching.queries import QueryRequest
 
 Query = Annotated[
-    list[Path] | None, typer.Option(metavar="IMAGE", help="A picture of the person; may be repeated.")
+    list[Path] | None,
+    typer.Option(
+        metavar="IMAGE|VIDEO@TIME",
+        help="A picture of the person, or a moment of a video: video.mp4@00:01:02; may be repeated.",
+    ),
 ]
 BoxText = Annotated[
     list[str] | None,

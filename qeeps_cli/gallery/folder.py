@@ -1,4 +1,4 @@
-"""The images of a folder, in an order that does not depend on how the disk lists them."""
+"""The images and videos of a folder, in an order that does not depend on how the disk lists them."""
 
 import heapq
 import os
@@ -8,12 +8,13 @@ from pathlib import Path
 
 from qeeps_cli.errors import NothingToSearchError, UsageError
 from qeeps_cli.gallery.disk import Identity, identities_of, identity_of, is_among, kind_of
+from qeeps_cli.gallery.frames import FrameList
 from qeeps_cli.gallery.names import (
     CACHE_SUFFIX,
     IMAGE_EXTENSIONS,
     OUTPUT_MARKER,
-    FrameList,
-    is_image_name,
+    VIDEO_EXTENSIONS,
+    is_searchable_name,
     natural_key,
 )
 from qeeps_cli.types import Skipped
@@ -22,9 +23,9 @@ from qeeps_cli.types import Skipped
 def list_gallery(
     root: Path, *, recursive: bool = True, exclude: Iterable[Path] = (), skipped: list[Skipped] | None = None
 ) -> FrameList:
-    """The images under root in natural order (`2.jpg` before `10.jpg`), known by extension in any case.
+    """The images and videos under root in natural order (`2.jpg` before `10.jpg`), known by extension in any case.
 
-    root: a folder, or one image, which is then a gallery of one. exclude: folders and files to leave out; they need not
+    root: a folder, or one file, which is then a gallery of one. exclude: folders and files to leave out; they need not
     exist. skipped: gets the subfolders that could not be listed, with the reason.
 
     Left out are names that begin with a dot, qeeps' own caches (`*.qeeps`) and results (folders with OUTPUT_MARKER),
@@ -32,7 +33,7 @@ def list_gallery(
     links or a loop of links lead to is listed once.
 
     Raises UsageError where root is missing, cannot be listed or is itself excluded, NothingToSearchError where it holds
-    no image.
+    neither.
     """
     root = Path(root)
     status = _stat_root(root)
@@ -45,9 +46,11 @@ def list_gallery(
     if stat.S_ISREG(status.st_mode):
         return FrameList(root.parent, [root.name])
     if not stat.S_ISDIR(status.st_mode):
-        raise UsageError(f"the gallery {root} is neither a folder nor an image file, but a pipe, socket or device.")
+        raise UsageError(
+            f"the gallery {root} is neither a folder nor an image or a video, but a pipe, socket or device."
+        )
     walk = _Walk(root, recursive, excluded)
-    names = sorted((name for name in walk if is_image_name(name)), key=natural_key)
+    names = sorted((name for name in walk if is_searchable_name(name)), key=natural_key)
     if skipped is not None:
         skipped.extend(sorted(walk.skipped, key=lambda item: natural_key(item.name)))
     if not names:
@@ -104,11 +107,12 @@ def _stat_root(root: Path) -> os.stat_result:
         return os.stat(root)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise UsageError(f"the gallery {root} cannot be used: {reason}. Give a folder or an image.") from None
+        raise UsageError(f"the gallery {root} cannot be used: {reason}. Give a folder, an image or a video.") from None
 
 
 def _nothing_found(root: Path, walk: _Walk) -> str:
-    message = f"nothing to search: {root} holds no image ({', '.join(sorted(IMAGE_EXTENSIONS))})."
+    images, videos = (", ".join(sorted(extensions)) for extensions in (IMAGE_EXTENSIONS, VIDEO_EXTENSIONS))
+    message = f"nothing to search: {root} holds no image ({images}) and no video ({videos})."
     if walk.subfolders_left:
         message += f" Its {walk.subfolders_left} subfolders were not searched; --recursive searches them too."
     for item in walk.skipped:

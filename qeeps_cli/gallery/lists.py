@@ -98,5 +98,5 @@ def _problem(path: str) -> str | None:
     except OSError as error:
         return f"cannot be read: {error.strerror or error}"
     if stat.S_ISDIR(mode):
-        return "is a folder, expected a picture; give folders with --gallery"
+        return "is a folder, expected a picture or a video; give folders with --gallery"
     return None if stat.S_ISREG(mode) else "is no file but a pipe, socket or device"

@@ -1,49 +1,22 @@
-"""Names of frames: which are images, how they are ordered, and how many of them are held."""
+"""Names of what may be searched: which are images or videos, and how they are ordered."""
 
 import hashlib
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
-from pathlib import Path
-
-from qeeps_cli.types import GalleryFrame
 
 IMAGE_EXTENSIONS = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".dib", ".tif", ".tiff", ".webp", ".gif", ".ppm", ".pgm", ".pbm"}
     | {".pnm"}
 )
+VIDEO_EXTENSIONS = frozenset(
+    {".mp4", ".m4v", ".mov", ".3gp", ".mkv", ".webm", ".avi", ".ts", ".mts", ".m2ts", ".mpg", ".mpeg", ".vob"}
+    | {".wmv", ".asf", ".flv", ".ogv"}
+)
 
 OUTPUT_MARKER = ".qeeps-output"  # writers put a file of this name into every folder that they fill with pictures
 CACHE_SUFFIX = ".qeeps"
-
-
-class FrameList(Sequence[GalleryFrame]):
-    """Frames of one folder, or of any (root None: names are paths). Holds the names only; frames are made when they are
-    asked for, so that a hundred thousand of them take little memory."""
-
-    def __init__(self, root: Path | None, names: list[str]):
-        self.root = root
-        self.names = names
-
-    def __len__(self) -> int:
-        return len(self.names)
-
-    def __getitem__(self, index):
-        if isinstance(index, slice):
-            return FrameList(self.root, self.names[index])
-        name = self.names[index]
-        return GalleryFrame(Path(name) if self.root is None else self.root / name, name)
-
-    def paths(self) -> Iterator[str]:
-        """Of all frames, with forward slashes."""
-        before = "" if self.root is None else (self.root / "_").as_posix()[:-1]
-        return (f"{before}{name}" for name in self.names)
-
-
-def unite(paths: Iterable[str]) -> FrameList:
-    """Frames of any folders in natural order, each file once: of several paths to it, the first in that order."""
-    return FrameList(None, list(_distinct(sorted(paths, key=natural_key))))
 
 
 def natural_key(name: str) -> str:
@@ -65,7 +38,8 @@ def _number_key(match: re.Match) -> str:
     return f"{_NUMBER_FOLLOWS}{chr(len(digits))}{digits}"
 
 
-def _distinct(paths: Iterable[str]) -> Iterator[str]:
+def distinct(paths: Iterable[str]) -> Iterator[str]:
+    """Each file once: of several paths to it, the first."""
     real_folder = lru_cache(4096)(os.path.realpath)
     seen: set[bytes] = set()
     for path in paths:
@@ -78,6 +52,11 @@ def _distinct(paths: Iterable[str]) -> Iterator[str]:
             yield path
 
 
-def is_image_name(name: str) -> bool:
+def is_searchable_name(name: str) -> bool:
+    """Whether it is that of an image or a video, by the extension, in any case."""
+    return os.path.splitext(name)[1].lower() in IMAGE_EXTENSIONS or is_video_name(name)
+
+
+def is_video_name(name: str) -> bool:
     """By the extension, in any case."""
-    return os.path.splitext(name)[1].lower() in IMAGE_EXTENSIONS
+    return os.path.splitext(name)[1].lower() in VIDEO_EXTENSIONS

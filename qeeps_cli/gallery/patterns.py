@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from qeeps_cli.gallery.disk import Identity, identities_of, is_among, kind_of
-from qeeps_cli.gallery.names import CACHE_SUFFIX, OUTPUT_MARKER, is_image_name
+from qeeps_cli.gallery.names import CACHE_SUFFIX, OUTPUT_MARKER, is_searchable_name
 from qeeps_cli.types import Skipped
 
 _MAGIC = re.compile(r"[*?[]")
@@ -25,10 +25,10 @@ def expand_pattern(
     """The files and folders that match, in no particular order; a path may come twice.
 
     `*`, `?` and `[...]` match within a name, `**` any number of folders, among them none. A part that is the name of
-    something is taken as it stands, whatever wildcards it has. Of files, images are taken, known by extension; where
-    the pattern spells out an extension (`*.data`), all that match. Wildcards pass by what a folder's listing leaves
-    out: hidden names (unless the part begins with a dot), qeeps' caches and results. `**` does not follow links, so
-    that no loop of them matters.
+    something is taken as it stands, whatever wildcards it has. Of files, images and videos are taken, known by
+    extension; where the pattern spells out an extension (`*.data`), all that match. Wildcards pass by what a folder's
+    listing leaves out: hidden names (unless the part begins with a dot), qeeps' caches and results. `**` does not
+    follow links, so that no loop of them matters.
 
     exclude: files and folders to leave out. skipped: gets the folders that could not be listed, with the reason.
     """
@@ -93,7 +93,7 @@ class _Matches:
                 if self._is_gallery(entry):
                     waiting.append((path, number + 1, False))
             elif kind_of(entry) == "file":
-                if (self.takes_any_file or is_image_name(path)) and not is_among(path, self.excluded):
+                if (self.takes_any_file or is_searchable_name(path)) and not is_among(path, self.excluded):
                     yield path
             elif self.takes_folders and self._is_gallery(entry) and not os.path.exists(f"{path}/{OUTPUT_MARKER}"):
                 yield path

@@ -6,10 +6,11 @@ with the further keys `score`, `person_score` and `rank`. The list under "annota
 """
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from qeeps_cli.errors import ImageError
-from qeeps_cli.images import read_size
+from qeeps_cli.frames import read_frame_size
 from qeeps_cli.output import json_writer
 from qeeps_cli.output.json_writer import BOX_DECIMALS
 from qeeps_cli.types import GalleryFrame, SearchResult
@@ -21,6 +22,7 @@ class CocoDataset:
     def __init__(self, weights: Mapping[str, str], mode: str):
         self._info = {"weights": {"name": weights["name"], "digest": weights["digest"]}, "mode": mode}
         self._images: dict[str, dict[str, Any]] = {}
+        self._sizes: dict[Path, tuple[int | None, int | None]] = {}  # a video's frames have one size
         self._annotations: list[dict[str, Any]] = []
         self._categories: list[dict[str, Any]] = []
 
@@ -58,17 +60,18 @@ class CocoDataset:
     def _image_id(self, frame: GalleryFrame) -> int:
         image = self._images.get(frame.name)
         if image is None:
-            width, height = _size(frame)
+            width, height = self._size(frame)
             number = len(self._images) + 1
             image = {"id": number, "file_name": frame.name, "width": width, "height": height}
+            image |= json_writer.moment_document(frame)
             self._images[frame.name] = image
         return image["id"]
 
-
-def _size(frame: GalleryFrame) -> tuple[int | None, int | None]:
-    """(width, height) of the upright picture; nulls where the file has gone since it was searched."""
-    try:
-        height, width = read_size(frame.path)
-    except ImageError:
-        return None, None
-    return width, height
+    def _size(self, frame: GalleryFrame) -> tuple[int | None, int | None]:
+        """(width, height) of the upright picture; nulls where the file has gone since it was searched."""
+        if frame.path not in self._sizes:
+            try:
+                self._sizes[frame.path] = read_frame_size(frame)[::-1]
+            except ImageError:
+                self._sizes[frame.path] = None, None
+        return self._sizes[frame.path]

@@ -16,8 +16,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from qeeps_cli.errors import ImageError, OutputError
+from qeeps_cli.frames import FrameReader, in_reading_order
 from qeeps_cli.gallery import OUTPUT_MARKER
-from qeeps_cli.images import MAX_PIXELS, read_image
+from qeeps_cli.images import MAX_PIXELS
 from qeeps_cli.output import json_writer
 from qeeps_cli.output.annotate import annotate_frame, annotate_query, cropped_matches, cut_out, shown_matches
 from qeeps_cli.output.atomic import reporting
@@ -27,7 +28,7 @@ from qeeps_cli.output.names import annotated_name
 from qeeps_cli.output.own_folder import ANNOTATED, CONTACT_SHEET, CROPS, QUERY, REPORT, RESULTS, OwnFolder
 from qeeps_cli.output.report import locate_result, make_report
 from qeeps_cli.output.wording import count, not_found
-from qeeps_cli.types import Decoded, Match, SearchResult
+from qeeps_cli.types import Decoded, GalleryFrame, Match, SearchResult
 
 
 @dataclass(frozen=True)
@@ -98,27 +99,28 @@ def write_folder(
     folder.write(RESULTS, encoded)
 
     notes: list[str] = []
-    query, query_cell = result.query, None
-    picture = _read(query.image, "the query picture", max_pixels, notes)
-    if picture is not None:
-        folder.write(QUERY, jpeg(annotate_query(picture.rgb, query.box)))
-        query_cell = query_tile(picture.rgb, query.box, query.image.name)
-    tiles = []
-    on_sheet = [match for match in result.best_of_frames() if match.score >= min_score][:sheet_top]
-    on_annotated, of_crops = _by_frame(shown) if annotate else {}, _by_frame(cut)
-    for path, name in {match.frame.path: match.frame.name for match in [*shown, *on_sheet, *cut]}.items():
-        drawn, cropped = on_annotated.get(path, []), of_crops.get(path, [])
-        wanted = [match for match in on_sheet if match.frame.path == path]
-        if not drawn and not wanted and not cropped:
-            continue
-        frame = _read(path, name, max_pixels, notes)
-        if frame is None:
-            continue
-        if drawn:
-            folder.write(names[path], jpeg(annotate_frame(frame.rgb, drawn, shown[0].score)))
-        for match in cropped:
-            folder.write(crop_names[match.rank], jpeg(cut_out(frame.rgb, match.box)))
-        tiles += [match_tile(frame.rgb, match.box, match.rank, match.score, name) for match in wanted]
+    with FrameReader(max_pixels) as reader:
+        query, query_cell = result.query, None
+        picture = _read(reader, query.image, "the query picture", notes)
+        if picture is not None:
+            folder.write(QUERY, jpeg(annotate_query(picture.rgb, query.box)))
+            query_cell = query_tile(picture.rgb, query.box, query.image.name)
+        tiles = []
+        on_sheet = [match for match in result.best_of_frames() if match.score >= min_score][:sheet_top]
+        on_annotated, of_crops = _by_frame(shown) if annotate else {}, _by_frame(cut)
+        for frame in in_reading_order(match.frame for match in [*shown, *on_sheet, *cut]):
+            drawn, cropped = on_annotated.get(frame, []), of_crops.get(frame, [])
+            wanted = [match for match in on_sheet if match.frame == frame]
+            if not drawn and not wanted and not cropped:
+                continue
+            picture = _read(reader, frame, frame.name, notes)
+            if picture is None:
+                continue
+            if drawn:
+                folder.write(names[frame], jpeg(annotate_frame(picture.rgb, drawn, shown[0].score)))
+            for match in cropped:
+                folder.write(crop_names[match.rank], jpeg(cut_out(picture.rgb, match.box)))
+            tiles += [match_tile(picture.rgb, match.box, match.rank, match.score, frame.name) for match in wanted]
     tiles.sort(key=lambda tile: tile.rank)
     summary = _summary(result, weights, mode, len(tiles))
     folder.write(CONTACT_SHEET, jpeg(contact_sheet(query_cell, tiles, summary, _message(result, min_score))))
@@ -134,19 +136,24 @@ def write_folder(
     return Written(folder.out / RESULTS, folder.out / CONTACT_SHEET, page, annotated, cut_files, notes)
 
 
-def _picture_names(shown: list[Match]) -> dict[Path, str]:
+def _picture_names(shown: list[Match]) -> dict[GalleryFrame, str]:
     """The annotated picture of each frame, relative to the folder."""
     digits = max(3, len(str(shown[-1].rank))) if shown else 3
     return {
-        path: f"{ANNOTATED}/{annotated_name(matches[0].rank, matches[0].frame.name, digits)}"
-        for path, matches in _by_frame(shown).items()
+        frame: f"{ANNOTATED}/{_name_of(matches[0], digits)}"
+        for frame, matches in _by_frame(shown).items()
     }
 
 
 def _crop_names(cut: list[Match]) -> dict[int, str]:
     """The crop of each rank, relative to the folder."""
     digits = max(3, len(str(cut[-1].rank))) if cut else 3
-    return {match.rank: f"{CROPS}/{annotated_name(match.rank, match.frame.name, digits)}" for match in cut}
+    return {match.rank: f"{CROPS}/{_name_of(match, digits)}" for match in cut}
+
+
+def _name_of(match: Match, digits: int) -> str:
+    moment = match.frame.moment
+    return annotated_name(match.rank, match.frame.name, digits, clock=moment.clock if moment else "")
 
 
 def _with_crops(document: dict, names: Mapping[int, str]) -> bytes:
@@ -157,17 +164,17 @@ def _with_crops(document: dict, names: Mapping[int, str]) -> bytes:
     return json_writer.dump({**document, "matches": matches})
 
 
-def _by_frame(matches: list[Match]) -> dict[Path, list[Match]]:
+def _by_frame(matches: list[Match]) -> dict[GalleryFrame, list[Match]]:
     """The matches of each frame, and the frames, in the order of ranks."""
-    frames: dict[Path, list[Match]] = {}
+    frames: dict[GalleryFrame, list[Match]] = {}
     for match in matches:
-        frames.setdefault(match.frame.path, []).append(match)
+        frames.setdefault(match.frame, []).append(match)
     return frames
 
 
-def _read(path: Path, name: str, max_pixels: int, notes: list[str]) -> Decoded | None:
+def _read(reader: FrameReader, place: GalleryFrame | Path, name: str, notes: list[str]) -> Decoded | None:
     try:
-        return read_image(path, max_pixels)
+        return reader.read(place)
     except ImageError as error:
         notes.append(f"{name} was not drawn: {error.reason}")
         return None

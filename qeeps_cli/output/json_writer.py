@@ -14,7 +14,7 @@ import os
 from collections.abc import Mapping
 
 from qeeps_cli.errors import NotANumberError
-from qeeps_cli.types import Box, Match, Query, SearchResult
+from qeeps_cli.types import Box, GalleryFrame, Match, Query, SearchResult
 
 SCHEMA = "qeeps.search/1"
 SEARCHES_SCHEMA = "qeeps.searches/1"  # several searches as one document
@@ -62,10 +62,20 @@ def match_document(match: Match) -> dict:
     return {
         **({"rank": int(match.rank)} if match.rank else {}),
         "image": match.frame.name,
+        **moment_document(match.frame),
         "box": border_box(match.box, where),
         "score": border_score(match.score, where),
         "person_score": border_score(match.person_score, where),
     }
+
+
+def moment_document(frame: GalleryFrame) -> dict:
+    """Of a video's frame the video, the time since its first frame, and the number of the frame, from 0; of a picture
+    nothing."""
+    if frame.moment is None:
+        return {}
+    video = frame.name.removesuffix(f"@{frame.moment.clock}")
+    return {"video": video, "time": frame.moment.clock, "frame": frame.moment.number}
 
 
 def best_score(result: SearchResult) -> float | None:

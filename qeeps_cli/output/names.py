@@ -17,13 +17,17 @@ def printable(name: str) -> str:
     return "".join(char if " " <= char <= "~" else "?" for char in plain)
 
 
-def annotated_name(rank: int, frame_name: str, digits: int = 3) -> str:
+def annotated_name(rank: int, frame_name: str, digits: int = 3, clock: str = "") -> str:
     """The output file of a match, or of a gallery frame whose best match has this rank: `a/1.png` at rank 7 is
     `007_a_1.png.jpg`.
 
     A rank occurs once, so the names of a result differ whatever the frames are called, also on a file system that
-    ignores case. digits: to which the rank is zero-padded, so that the files sort by rank.
+    ignores case. digits: to which the rank is zero-padded, so that the files sort by rank. clock: with which the name
+    of a video's frame ends: `a/1.mp4@00:00:02.500` is `007_a_1.mp4@00-00-02.500.jpg`.
     """
+    if clock:
+        video = _plain(os.path.normpath(frame_name.removesuffix(f"@{clock}")).lstrip("./\\"))
+        return f"{rank:0{digits}d}_{elide(video, MAX_STEM, ellipsis='__')}@{clock.replace(':', '-')}.jpg"
     stem = _plain(os.path.normpath(frame_name).lstrip("./\\"))
     if stem.lower().endswith((".jpg", ".jpeg")):
         stem = stem.rpartition(".")[0]

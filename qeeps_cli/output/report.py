@@ -61,7 +61,8 @@ def locate_result(document: Mapping[str, Any], result: SearchResult, id: str = "
     """One of some searches, of which this many are made, for `make_report`. document: of `result`."""
     search = make_search(document, matches_of_each(searches), id=id)
     shown = {match.image for match in search.matches}
-    frames = {match.frame.name: match.frame.path for match in result.matches if match.frame.name in shown}
+    found = {match.frame.name: match.frame for match in result.matches if match.frame.name in shown}
+    frames = {name: frame if frame.moment else frame.path for name, frame in found.items()}
     return Located(search, result.query.image, frames)
 
 

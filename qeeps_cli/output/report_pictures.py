@@ -12,7 +12,7 @@ from pathlib import Path
 from PIL import Image
 
 from qeeps_cli.errors import ImageError
-from qeeps_cli.images import read_image
+from qeeps_cli.frames import FrameReader, Place, exists, in_reading_order, path_of
 from qeeps_cli.output.contact_sheet import CELL, QUERY_CELL, crop_person, tile_colour
 from qeeps_cli.output.report_source import ReportMatch, ReportSearch
 from qeeps_cli.types import Box, Decoded
@@ -28,7 +28,7 @@ class Located:
 
     search: ReportSearch
     query: Path
-    frames: Mapping[str, Path]
+    frames: Mapping[str, Place]
 
 
 @dataclass(frozen=True)
@@ -65,27 +65,41 @@ def make_pictures(located: Sequence[Located], whole_frames: int, max_pixels: int
     the one that was searched, is `missing` with the reason.
     """
     pictures = Pictures({}, {}, {}, {})
-    by_path: dict[Path, list[Person]] = {}
+    by_place: dict[Place, list[Person]] = {}
     searches = [one.search for one in located]
     for person in _by_rank(searches):
-        path = _path(located[person.search], person)
-        pictures.paths[person] = path
-        by_path.setdefault(path, []).append(person)
-    for path, people in by_path.items():
-        try:
-            picture = read_image(path, max_pixels)
-        except ImageError as error:
-            pictures.missing.update(dict.fromkeys(people, error.reason))
-            continue
-        for person in people:
-            problem = _problem(searches[person.search], person, picture)
-            if problem:
-                pictures.missing[person] = problem
-            else:
-                pictures.crops[person] = _crop(searches[person.search], person, picture)
-        if len(pictures.large) < whole_frames and any(person in pictures.crops for person in people):
-            pictures.large[path] = _whole(picture)
+        place = _place(located[person.search], person)
+        pictures.paths[person] = path_of(place)
+        by_place.setdefault(place, []).append(person)
+    by_rank, unusable = {place: number for number, place in enumerate(by_place)}, 0
+    with FrameReader(max_pixels) as reader:
+        for place in in_reading_order(by_place):
+            people = by_place[place]
+            picture = _read(reader, place, people, pictures)
+            if picture is not None:
+                _cut(searches, people, picture, pictures)
+            if not any(person in pictures.crops for person in people):
+                unusable += 1
+            elif by_rank[place] - unusable < whole_frames and len(pictures.large) < whole_frames:
+                pictures.large[path_of(place)] = _whole(picture)
     return pictures
+
+
+def _read(reader: FrameReader, place: Place, people: Sequence[Person], pictures: Pictures) -> Decoded | None:
+    try:  # of a query, the digest says whether it is the one that was searched with
+        return reader.read(place, with_digest=any(person.match is None for person in people))
+    except ImageError as error:
+        pictures.missing.update(dict.fromkeys(people, error.reason))
+        return None
+
+
+def _cut(searches: Sequence[ReportSearch], people: Sequence[Person], picture: Decoded, pictures: Pictures) -> None:
+    for person in people:
+        problem = _problem(searches[person.search], person, picture)
+        if problem:
+            pictures.missing[person] = problem
+        else:
+            pictures.crops[person] = _crop(searches[person.search], person, picture)
 
 
 def locate(search: ReportSearch, images: Path | None = None) -> Located:
@@ -120,7 +134,7 @@ def _below_common(roots: Sequence[str], name: str) -> str | None:
 
 
 def _first_file(places: Sequence[Path]) -> Path:
-    return next((place for place in places if os.path.isfile(place)), places[0])
+    return next((place for place in places if exists(place)), places[0])
 
 
 def _by_rank(searches: Sequence[ReportSearch]) -> Iterator[Person]:
@@ -130,7 +144,7 @@ def _by_rank(searches: Sequence[ReportSearch]) -> Iterator[Person]:
         yield from (Person(number, place) for number, search in enumerate(searches) if place < len(search.matches))
 
 
-def _path(located: Located, person: Person) -> Path:
+def _place(located: Located, person: Person) -> Place:
     return located.query if person.match is None else located.frames[located.search.matches[person.match].image]
 
 

@@ -94,27 +94,40 @@ class CsvWriter(Writer):
     """A match a row under a header line.
 
     Names are quoted and keep their bytes, also those that are not UTF-8. One that a spreadsheet would take for a
-    formula begins with `./`, which is the same file.
+    formula begins with `./`, which is the same file. Where a match is in a video, there are three columns more, empty
+    for matches in pictures.
     """
 
     columns = ("rank", "image", "x", "y", "w", "h", "score", "person_score")
+    video_columns = ("video", "time", "frame")
 
     def __init__(self, *common, **options):
         super().__init__(*common, **options)
-        self._text = io.StringIO()
-        # Text is always quoted: a reader then keeps a carriage return or a newline inside a file name.
-        self._rows = csv.writer(self._text, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
-        self._text.write(",".join((("query",) if self.several else ()) + self.columns) + "\n")
+        self._rows: list[list] = []
+        self._moments: list[list] = []
 
     def take(self, id: str, result: SearchResult) -> None:
         whose = [id] if self.several else []
         for match in map(json_writer.match_document, result.matches):
-            image = f"./{match['image']}" if match["image"].startswith(_FORMULA) else match["image"]
-            row = [match["rank"], image, *match["box"], match["score"], match["person_score"]]
-            self._rows.writerow([*whose, *row])
+            row = [match["rank"], _no_formula(match["image"]), *match["box"], match["score"], match["person_score"]]
+            self._rows.append([*whose, *row])
+            moment = [_no_formula(match["video"]), match["time"], match["frame"]] if "video" in match else [""] * 3
+            self._moments.append(moment)
 
     def finish(self) -> bytes:
-        return self._text.getvalue().encode("utf-8", "surrogateescape")
+        in_videos = any(any(moment) for moment in self._moments)
+        text = io.StringIO()
+        columns = (*(("query",) if self.several else ()), *self.columns, *(self.video_columns if in_videos else ()))
+        text.write(",".join(columns) + "\n")
+        # Text is always quoted: a reader then keeps a carriage return or a newline inside a file name.
+        rows = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
+        for row, moment in zip(self._rows, self._moments, strict=True):
+            rows.writerow([*row, *moment] if in_videos else row)
+        return text.getvalue().encode("utf-8", "surrogateescape")
+
+
+def _no_formula(name: str) -> str:
+    return f"./{name}" if name.startswith(_FORMULA) else name
 
 
 class CocoWriter(Writer):

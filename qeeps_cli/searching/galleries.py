@@ -6,9 +6,18 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from qeeps_cli.errors import NothingToSearchError, UsageError
-from qeeps_cli.gallery import FrameList, expand_pattern, is_pattern, list_gallery, unite, usable_names
+from qeeps_cli.errors import ImageError, NothingToSearchError, UsageError
+from qeeps_cli.gallery import (
+    FrameList,
+    expand_pattern,
+    is_pattern,
+    is_video_name,
+    list_gallery,
+    unite,
+    usable_names,
+)
 from qeeps_cli.types import Skipped
+from qeeps_cli.videos import DEFAULT_EVERY, Moments, Sampling, parse_sampling, read_timeline
 
 _REASONS_TOLD = 10
 
@@ -16,7 +25,8 @@ _REASONS_TOLD = 10
 @dataclass(frozen=True)
 class Gallery:
     """The frames to search in natural order, and what could not be listed. roots: as they were given. files_from: the
-    list's path, or "-"; None: there was none. every, limit: as in `list_galleries`."""
+    list's path, or "-"; None: there was none. every, start, end, limit: as in `list_galleries`, every also where a
+    default was chosen."""
 
     roots: tuple[str, ...]
     frames: FrameList
@@ -24,7 +34,9 @@ class Gallery:
     skipped: list[Skipped] = field(default_factory=list)
     notes: tuple[str, ...] = ()
     files_from: str | None = None
-    every: int | None = None
+    every: int | str | None = None
+    start: float | str | None = None
+    end: float | str | None = None
     limit: int | None = None
 
     @property
@@ -35,7 +47,7 @@ class Gallery:
 
     def to_dict(self) -> dict[str, Any]:
         """How it was asked for, as JSON types; without what was not asked for."""
-        asked = {"files_from": self.files_from, "every": self.every, "limit": self.limit}
+        asked = {name: getattr(self, name) for name in ("files_from", "every", "start", "end", "limit")}
         return {
             "gallery": list(self.roots),
             "recursive": self.recursive,
@@ -50,20 +62,24 @@ def list_galleries(
     *,
     names: Iterable[str] | None = None,
     files_from: str | None = None,
-    every: int | None = None,
+    every: int | str | None = None,
+    start: float | str | None = None,
+    end: float | str | None = None,
     limit: int | None = None,
 ) -> Gallery:
-    """The frames of one gallery or more; a frame that several of them lead to is listed once.
+    """The frames of one gallery or more; a file that several of them lead to is listed once.
 
-    roots: folders, images, and glob patterns (see `expand_pattern`). names: further images, of a list that is called
-    files_from. With one folder and nothing else, names are relative to it; else they are paths. every: of the frames in
-    their order, only the first and each N-th after it. limit: only the first N of what is then left.
+    roots: folders, images, videos, and glob patterns (see `expand_pattern`). names: further files, of a list that is
+    called files_from. With one folder and nothing else, names are relative to it; else they are paths. every: of the
+    pictures in their order, and of each video's frames, only the first and each N-th after it; or "1s" or "25f", of
+    videos only (see `parse_every`); None: all pictures, and a frame a second. start, end: of videos, as in
+    `parse_clock`. limit: only the first N of what is then left. Videos are read, but not decoded.
 
     Raises UsageError for a root that cannot be used, NothingToSearchError when nothing is left to search.
     """
-    for name, value in (("every", every), ("limit", limit)):
-        if value is not None and value < 1:
-            raise UsageError(f"{name} expects a whole number of at least 1, got {value!r}.")
+    sampling = parse_sampling(every, start, end)
+    if limit is not None and limit < 1:
+        raise UsageError(f"limit expects a whole number of at least 1, got {limit!r}.")
     if not roots and names is None:
         raise UsageError("expected at least one gallery, a folder or an image, got none.")
     listing = _Listing(recursive, list(exclude), alone=len(roots) == 1 and names is None)
@@ -71,14 +87,28 @@ def list_galleries(
         listing.add_root(root)
     if names is not None:
         listing.add_names(names, files_from or "the list")
+    files = listing.files()
+    has_videos = any(map(is_video_name, files.names))
+    if has_videos:
+        frames = _with_videos(files, sampling, listing, tells_default=every is None)
+    elif every is not None and sampling.every.pictures is None:
+        raise UsageError(
+            f"--every {every} is for videos, of which the gallery has none; --every N takes each N-th picture."
+        )
+    elif sampling.start is not None or sampling.end is not None:
+        raise UsageError("--start and --end are for videos, of which the gallery has none.")
+    else:
+        frames = FrameList(files.root, files.names[:: sampling.every.pictures])
     return Gallery(
         roots=tuple(map(str, roots)),
-        frames=listing.frames()[::every][:limit],
+        frames=frames if limit is None else frames.first(limit),
         recursive=recursive,
         skipped=listing.skipped,
         notes=tuple(listing.notes),
         files_from=None if names is None else files_from,
-        every=every,
+        every=DEFAULT_EVERY if every is None and has_videos else every,
+        start=start,
+        end=end,
         limit=limit,
     )
 
@@ -90,6 +120,37 @@ def nothing_searched(skipped: Sequence[Skipped], notes: Sequence[str]) -> Nothin
         lines.append(f"  and {len(skipped) - _REASONS_TOLD} more")
     reasons = "\n".join([*lines, *(f"  {note}" for note in notes)])
     return NothingToSearchError(f"nothing to search: none of the gallery's images could be used.\n{reasons}")
+
+
+def _with_videos(files: FrameList, sampling: Sampling, listing: "_Listing", tells_default: bool) -> FrameList:
+    """The frames of files of which some are videos. What those lack goes to the listing."""
+    videos: dict[str, Moments] = {}
+    shown, paths = 0, dict(zip(files.names, files.paths(), strict=True))
+    for name in filter(is_video_name, files.names):
+        try:
+            timeline = read_timeline(Path(paths[name]))
+        except ImageError as error:
+            listing.skipped.append(Skipped(name, error.reason))
+            continue
+        if timeline.lost:
+            listing.skipped.append(Skipped(name, timeline.lost))
+        moments = sampling.pick(timeline)
+        if not len(moments):
+            listing.notes.append(f"{name} has no frame in the time to search; its last one is at {timeline.end}")
+            continue
+        videos[name] = moments
+        shown += len(timeline)
+    pictures = [name for name in files.names if not is_video_name(name)][:: sampling.every.pictures]
+    kept = videos.keys() | set(pictures)
+    if not kept:
+        raise nothing_searched(listing.skipped, listing.notes)
+    if tells_default and videos:
+        taken = sum(map(len, videos.values()))
+        listing.notes.append(
+            f"of videos, one frame a second is searched: {taken} of {shown} frames; --every 0.2s or --every 5f looks "
+            "more closely"
+        )
+    return FrameList(files.root, [name for name in files.names if name in kept], videos)
 
 
 @dataclass
@@ -124,7 +185,7 @@ class _Listing:
             listed = chain([first], names)
             self.paths += usable_names(listed, exclude=self.exclude, skipped=self.skipped, notes=self.notes)
 
-    def frames(self) -> FrameList:
+    def files(self) -> FrameList:
         if self.only is not None:
             return self.only
         if self.paths:
@@ -146,7 +207,7 @@ class _Listing:
             except NothingToSearchError:
                 pass  # nobody named this folder
         if len(self.paths) == before:
-            raise NothingToSearchError(f"nothing to search: no image matches {pattern}.")
+            raise NothingToSearchError(f"nothing to search: no image or video matches {pattern}.")
 
     def _add_folder(self, root: Path) -> None:
         """Or an image."""

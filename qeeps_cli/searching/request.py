@@ -9,7 +9,8 @@ import numpy as np
 
 from qeeps_cli.boxes import fit_box
 from qeeps_cli.errors import UsageError
-from qeeps_cli.images import MAX_PIXELS, read_image
+from qeeps_cli.frames import read_frame
+from qeeps_cli.images import MAX_PIXELS
 from qeeps_cli.searching.cascade import shortlist_size
 from qeeps_cli.types import Box, Query
 
@@ -88,7 +89,7 @@ class QueryPicture:
         """(H, W, 3) uint8. Raises ImageError or UsageError where the file is not any more what it was."""
         if self.rgb is not None:
             return self.rgb
-        decoded = read_image(self.query.image, max_pixels)
+        decoded = read_frame(self.query.image, max_pixels)
         if decoded.digest != self.query.digest:
             raise UsageError(f"the query {self.query.image} was replaced while the search ran. Run it again.")
         return decoded.rgb
@@ -97,11 +98,12 @@ class QueryPicture:
 def read_query(image: Path | str, box: Sequence[float] | None = None, max_pixels: int = MAX_PIXELS) -> QueryPicture:
     """Decode the query and fit its box into it.
 
-    box: xyxy pixels of the upright picture; None: the whole picture is the person's crop. Raises ImageError when the
-    picture cannot be decoded, UsageError for a box that is no box or lies outside the picture.
+    image: a picture, or a moment of a video such as `video.mp4@00:01:02`. box: xyxy pixels of the upright picture;
+    None: the whole picture is the person's crop. Raises ImageError when the picture cannot be decoded, UsageError for a
+    box that is no box or lies outside the picture.
     """
     image = Path(image)
-    decoded = read_image(image, max_pixels)
+    decoded = read_frame(image, max_pixels)
     picture = QueryPicture(
         Query(image, None, decoded.digest),
         decoded.rgb,

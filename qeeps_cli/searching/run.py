@@ -233,10 +233,10 @@ class _Search:
         wanted, expected = None, ((place, query) for place in range(len(frames)) for query in range(len(pictures)))
         if chosen is not None:
             expected = ((place, query) for place, queries in chosen.items() for query in queries)
-            by_name = {frames[place].name: queries for place, queries in chosen.items()}
+            by_frame = {frames[place]: queries for place, queries in chosen.items()}
 
             def wanted(frame: GalleryFrame) -> Sequence[int]:
-                return by_name[frame.name]
+                return by_frame[frame]
 
         stores = None
         if self.keeps_pairs:
