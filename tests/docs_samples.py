@@ -4,15 +4,16 @@ import json
 import shutil
 from pathlib import Path
 
-from command_line import SIZE
+import numpy as np
 from PIL import Image
+from video_files import make_video
 
 QUERY = "vtest_0550.jpg"
 BOX = (169, 367, 57, 146)
 
 
 def make_samples(folder: Path, examples: Path, frames: Path) -> Path:
-    """q.jpg, crop.jpg, crop.png, crops/, people.jsonl, frames/ and a few of examples/cctv/frames."""
+    """q.jpg, crop.jpg, crop.png, crops/, people.jsonl, frames/, video.mp4 and a few of examples/cctv/frames."""
     source = examples / "cctv" / "frames"
     gallery = folder / "examples" / "cctv" / "frames"
     gallery.mkdir(parents=True)
@@ -20,6 +21,7 @@ def make_samples(folder: Path, examples: Path, frames: Path) -> Path:
         shutil.copy(source / name, gallery)
     shutil.copy(source / QUERY, folder / "q.jpg")
     shutil.copytree(frames, folder / "frames")
+    make_samples_video(folder / "video.mp4", frames)
     (folder / "crops").mkdir()
     x, y, w, h = BOX
     with Image.open(source / QUERY) as picture:
@@ -31,13 +33,8 @@ def make_samples(folder: Path, examples: Path, frames: Path) -> Path:
     return folder
 
 
-def make_video(path: Path, frames: Path) -> None:
-    """A second of the frames, with ffmpeg."""
-    import subprocess
-
-    names = [f"file '{frame.resolve()}'\nduration 0.5\n" for frame in sorted(frames.rglob("*.jpg"))]
-    listing = path.with_suffix(".txt")
-    listing.write_text("".join(names))
-    size = f"scale={SIZE[0]}:{SIZE[1]}"
-    line = ["ffmpeg", "-loglevel", "error", "-f", "concat", "-safe", "0", "-i", listing, "-vf", size, "-r", "4", path]
-    subprocess.run(line, check=True, stdin=subprocess.DEVNULL)
+def make_samples_video(path: Path, frames: Path) -> Path:
+    """The frames, one a second, and the first one again."""
+    pictures = [np.asarray(Image.open(frame)) for frame in sorted(frames.rglob("*.jpg"))]
+    times = range(0, 1000 * len(pictures) + 1, 1000)
+    return make_video(path, [*pictures, pictures[0]], times=times)

@@ -8,6 +8,7 @@ from typing import Any
 KEYS = ["schema", "query", "weights", "mode", "parameters", "frames_searched", "best_score"]
 KEYS += ["notes", "skipped", "matches"]
 MATCH_KEYS = ["rank", "image", "box", "score", "person_score"]
+MOMENT_KEYS = ["video", "time", "frame"]  # of a match in a video, behind its image
 MODES = ("exact", "cached", "cascade")
 
 
@@ -50,7 +51,12 @@ def check_search(document: Any) -> dict:
 
 def check_match(match: Any) -> dict:
     """One entry of `matches`, which is also a line of JSONL; in a folder with crops it names its own."""
-    _keys(match, [*MATCH_KEYS, "crop"] if isinstance(match, dict) and "crop" in match else MATCH_KEYS, "a match")
+    has = match.keys() if isinstance(match, dict) else ()
+    moment, crop = MOMENT_KEYS if "video" in has else [], ["crop"] if "crop" in has else []
+    _keys(match, [*MATCH_KEYS[:2], *moment, *MATCH_KEYS[2:], *crop], "a match")
+    if moment:
+        assert _is_text(match["video"]) and match["image"] == f"{match['video']}@{match['time']}", "video"
+        assert _has_form(match["time"], r"\d\d+:\d\d:\d\d\.\d{3}") and _is_count(match["frame"]), "time, frame"
     assert _is_text(match.get("crop", "x")), "crop"
     assert _is_count(match["rank"]) and match["rank"] > 0, "rank"
     assert _is_text(match["image"]), "image"

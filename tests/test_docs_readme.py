@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from command_line import environment
 from docs_pages import README, ROOT, python_blocks, shell_paragraphs, simple_commands
-from docs_samples import make_samples, make_video
+from docs_samples import make_samples
 
 import qeeps_cli
 
@@ -36,8 +36,6 @@ FIRST, *RECIPES = [
 def shell(qeeps_on_path, weights, tmp_path_factory, examples, frames):
     """Runs lines of bash in a folder with the files that they name; the README's first command ran there."""
     folder = make_samples(tmp_path_factory.mktemp("readme"), examples, frames)
-    if shutil.which("ffmpeg"):
-        make_video(folder / "video.mp4", frames)
     variables = environment(PATH=qeeps_on_path, QEEPS_WEIGHTS=os.fspath(weights), QEEPS_DEVICE="cpu")
 
     def run(*lines: str) -> subprocess.CompletedProcess:

@@ -153,7 +153,8 @@ def _card(number: int, place: int, match: ReportMatch, pictures: Pictures) -> st
         f"{_picture(person, pictures, CELL, label, 'open')}"
         f'<p class="head"><span class="rank">{match.rank}</span><span class="score">{match.score:.3f}</span>'
         f'<span class="person">person {match.person_score:.2f}</span></p>'
-        f'<p class="name"><bdi>{frame}</bdi></p><p class="file" title="{shown(path)}"><bdi>{_wrapping(path)}</bdi></p>'
+        f'<p class="name"><bdi>{frame.replace("@", "@<wbr>")}</bdi></p>'
+        f'<p class="file" title="{shown(path)}"><bdi>{_wrapping(path)}</bdi></p>'
         '<p class="verdict"></p>'
         '<div class="choice" hidden><button type="button" class="reject" aria-pressed="false" '
         f'aria-label="Reject match {match.rank}">Reject</button><button type="button" class="accept" '
