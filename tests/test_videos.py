@@ -138,10 +138,11 @@ def test_a_turned_video_is_upright(tmp_path, matrix, turned):
     assert path.exists()
 
 
-def test_colours_are_those_of_the_pictures(tmp_path):
+@pytest.mark.parametrize("is_hd", [False, True])
+def test_colours_are_those_of_the_pictures(tmp_path, is_hd):
     colours = np.array([[[200, 30, 30], [30, 200, 30]], [[30, 30, 200], [220, 220, 40]]], np.uint8)
     picture = colours.repeat(32, axis=0).repeat(48, axis=1)
-    make_video(tmp_path / "colours.mp4", [picture] * 2, colours=True)
+    make_video(tmp_path / "colours.mp4", [picture] * 2, colours=True, is_hd=is_hd)
     assert abs(read_frame(tmp_path / "colours.mp4@0").rgb.astype(int) - picture).max() < 12
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 GREY_STEP = 8
 RATE = 10
+_BT709 = 1  # AVCOL_SPC_BT709
 
 
 def greys(count: int, size: tuple[int, int] = (96, 64)) -> list[np.ndarray]:
@@ -30,9 +31,11 @@ def make_video(
     times: Iterable[int] | None = None,
     movflags: str = "",
     colours: bool = False,
+    is_hd: bool = False,
 ) -> Path:
     """times: of the pictures in milliseconds; None: RATE a second. A keyframe each ten pictures, and pictures that
-    refer to later ones. colours: keep them as they are, without halving their resolution."""
+    refer to later ones. colours: keep them as they are, without halving their resolution. is_hd: mix them as in high
+    definition, by BT.709, and say so."""
     height, width = pictures[0].shape[:2]
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(path, "w", options={"movflags": movflags} if movflags else {}) as container:
@@ -44,8 +47,12 @@ def make_video(
             stream.options |= {"preset": "veryfast", "crf": "4"}
         if times is not None:
             stream.codec_context.time_base = Fraction(1, 1000)
+        if is_hd:
+            stream.codec_context.colorspace = _BT709
         for number, rgb in enumerate(pictures):
             frame = av.VideoFrame.from_ndarray(rgb, format="rgb24")
+            if is_hd:
+                frame = frame.reformat(format=stream.pix_fmt, dst_colorspace="ITU709")
             if times is not None:
                 frame.pts, frame.time_base = times[number], Fraction(1, 1000)
             container.mux(stream.encode(frame))
