@@ -134,8 +134,8 @@ class SearchResult:
 
     matches: of all frames, in descending score (ties: the order of the gallery, then box). notes: unusual but harmless
     facts, for the summary. parameters: everything that changes the result, as JSON types. best_score: of anybody in the
-    frames, also of somebody whom `min_score` dropped; None where nobody was found. frames: the gallery in its order, with
-    those that could not be used. sightings: of `group_sightings`, where they were asked for.
+    frames, also of somebody whom `min_score` dropped; None where nobody was found. frames: the gallery in its order,
+    with those that could not be used. sightings: None where they were not asked for.
     """
 
     query: Query

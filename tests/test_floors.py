@@ -20,6 +20,7 @@ FLOORS = {
     "gallery": 1,
     "device": 1,
     "model": 2,
+    "sightings": 2,
     "cache": 3,
     "datasets": 3,
     "weights": 3,
@@ -54,6 +55,7 @@ MODEL_LIBRARIES = {"torch", "torchvision", "numpy"}
 
 # Units whose modules can be imported without torch; the commands load it when they run.
 TORCH_FREE = {"errors", "types", "boxes", "images", "gallery", "datasets", "output", "cli", "keywords", "__init__"}
+TORCH_FREE |= {"sightings"}
 TORCH_FREE_MODULES = {
     "qeeps_cli.weights",
     "qeeps_cli.checkpoints.catalogue",

@@ -80,8 +80,8 @@ class OutputOptions:
         ending = self.file.suffix.lower().removeprefix(".") if self.file else ""
         return ending if ending in WRITERS else JSON
 
-    def check(self) -> None:
-        """Whatever can be known of the output before there is any; writes nothing.
+    def check(self, *, sightings: bool = False) -> None:
+        """Whatever can be known of the output before there is any; writes nothing. sightings: whether it holds them.
 
         Raises UsageError for options that do not go together, OutputError for a place that cannot be written.
         """
@@ -100,8 +100,7 @@ class OutputOptions:
             raise UsageError("--crops writes into the folder of --out: add --out DIR.")
         if self.out and self.file and self.file.name in FILES and self.file.parent.resolve() == self.out.resolve():
             raise UsageError(f"--output {self.file} is a file that --out writes itself. Give it another name.")
-        if self.format is not None:
-            check_format(self.format)
+        check_format(self.format_name, sightings=sightings)
         if self.to_stdout:
             check_stdout()
         if self.file:

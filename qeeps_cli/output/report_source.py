@@ -5,12 +5,14 @@ import json
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import PurePosixPath
 from typing import Any
 
 from qeeps_cli.errors import UsageError
 from qeeps_cli.gallery import is_pattern
 from qeeps_cli.output import json_writer
+from qeeps_cli.sightings.grouping import CLOCKS
 from qeeps_cli.types import Box
 
 MAX_BYTES = 2**28  # of one results.json: several million matches, which take ten times this in memory
@@ -41,6 +43,21 @@ class ReportMatch:
 
 
 @dataclass(frozen=True)
+class ReportSighting:
+    """A sighting as the page shows it. first, last: as the results have them: ISO 8601, seconds, or numbers of frames.
+    best: its first rank. ranks: of all its matches, by time."""
+
+    camera: str
+    clock: str
+    first: str | float | int
+    last: str | float | int
+    frames: int
+    best: int
+    score: float
+    ranks: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class ReportSearch:
     """One search as the page shows it.
 
@@ -48,7 +65,8 @@ class ReportSearch:
     taken for those of another result. query, weights: as in the results. roots: the galleries, as they were given.
     root: the only one, to which the names of frames are relative; None: they are paths. best_score: of anybody, also
     of somebody who is no match; None where nobody was seen, or an older result does not say it. total, frames: matches
-    and frames with matches in the results, of which `matches` holds the first ones.
+    and frames with matches in the results, of which `matches` holds the first ones. sightings: None where the results
+    have none, not even none.
     """
 
     id: str
@@ -65,6 +83,7 @@ class ReportSearch:
     total: int
     frames: int
     matches: tuple[ReportMatch, ...]
+    sightings: tuple[ReportSighting, ...] | None = None
 
     @property
     def query_corners(self) -> Box | None:
@@ -119,6 +138,7 @@ def make_search(document: Mapping[str, Any], limit: int, where: str = "the resul
     person = _read_query(query, f"the query of {where}")
     made_by = {key: _get(weights, key, str, f"the weights of {where}") for key in ("name", "digest")}
     mode, best_score = _get(document, "mode", str, where), document.get("best_score")
+    sightings = None if "sightings" not in document else _read_sightings(_get(document, "sightings", list, where), where)
     return ReportSearch(
         id=id,
         digest=_digest(person, made_by["digest"], mode, matches),
@@ -136,7 +156,8 @@ def make_search(document: Mapping[str, Any], limit: int, where: str = "the resul
         ),
         total=len(matches),
         frames=sum(match.best for match in matches),
-        matches=_first_matches(matches, limit),
+        matches=_first_matches(matches, limit, {sighting.best for sighting in sightings or ()}),
+        sightings=sightings,
     )
 
 
@@ -199,11 +220,45 @@ def _read_matches(entries: list, where: str) -> list[ReportMatch]:
     return matches
 
 
-def _first_matches(matches: list[ReportMatch], limit: int) -> tuple[ReportMatch, ...]:
-    """At most `limit` of them, by rank: the best of each frame first, for a person is in a frame once; then others."""
-    kept = [match for match in matches if match.best][:limit]
-    kept += [match for match in matches if not match.best][: limit - len(kept)]
+def _first_matches(matches: list[ReportMatch], limit: int, sighted: set[int]) -> tuple[ReportMatch, ...]:
+    """At most `limit` of them, by rank: the best of each sighting first (their ranks are `sighted`), then that of each
+    frame, for a person is in a frame once; then others."""
+    kept = sorted(matches, key=lambda match: (match.rank not in sighted, not match.best, match.rank))[:limit]
     return tuple(sorted(kept, key=lambda match: match.rank))
+
+
+def _read_sightings(entries: list, where: str) -> tuple[ReportSighting, ...]:
+    return tuple(_read_sighting(entry, f"sighting {number} of {where}") for number, entry in enumerate(entries, start=1))
+
+
+def _read_sighting(entry: Any, where: str) -> ReportSighting:
+    clock, best = _get(entry, "clock", str, where), _get(entry, "best", dict, where)
+    if clock not in CLOCKS:
+        raise UsageError(f"{where} expects a clock of {', '.join(CLOCKS)}, got {clock!r}.")
+    first, last = (_time(_get(entry, key, _TIMES[clock], where), where) for key in ("first", "last"))
+    ranks = _get(entry, "ranks", list, where)
+    if not all(isinstance(rank, int) for rank in ranks):
+        raise UsageError(f"{where} expects the ranks of its matches under 'ranks'.")
+    return ReportSighting(
+        camera=_get(entry, "camera", str, where),
+        clock=clock,
+        first=first,
+        last=last,
+        frames=_get(entry, "frames", int, where),
+        best=_get(best, "rank", int, where),
+        score=_number(_get(best, "score", (int, float), where), where),
+        ranks=tuple(ranks),
+    )
+
+
+def _time(value: str | float | int, where: str) -> str | float | int:
+    if not isinstance(value, str):
+        return _number(value, where)
+    try:
+        datetime.fromisoformat(value)
+    except ValueError:
+        raise UsageError(f"{where} expects dates as ISO 8601, got {value!r}.") from None
+    return value
 
 
 def _check_schema(document: Any, expected: tuple[str, ...], where: str) -> None:
@@ -241,6 +296,7 @@ def _number(value: float, where: str) -> float:
     return number
 
 
+_TIMES: dict[str, type | tuple[type, ...]] = {"date": str, **dict.fromkeys(CLOCKS[1:], (int, float))}
 _NAMES = {str: "text", int: "a whole number", float: "a number", list: "a list", dict: "an object"}
 
 

@@ -1,5 +1,6 @@
 """Sentences that pictures and the terminal share."""
 
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -12,6 +13,26 @@ def not_found(result: "SearchResult") -> str:
     if result.best_score is None:
         return f"{where}; no people were seen in {'it' if result.frames_searched == 1 else 'them'}"
     return f"{where}; the best candidate scored {_below(result.best_score, result.parameters.get('min_score'))}"
+
+
+def sightings_found(result: "SearchResult") -> str:
+    """`seen by 2 cameras in 5 sightings: frames of score 0.5 or more, at most 10 s apart`."""
+    sightings, rules = result.sightings or (), result.parameters["sightings"]
+    units = {"s" if sighting.clock in ("date", "start") else "frames" for sighting in sightings} or {"s"}
+    apart = f"at most {rules['gap']:g} {' or '.join(sorted(units, reverse=True))} apart"
+    cameras = count(len({sighting.camera for sighting in sightings}), "camera")
+    found = f"seen by {cameras} in {count(len(sightings), 'sighting')}" if sightings else "no sightings"
+    return f"{found}: frames of score {rules['score']:g} or more, {apart}"
+
+
+def sighting_end(clock: str, time: datetime | float | int) -> str:
+    """The first or last time of a sighting, to the second: `2024-05-03 12:00:01`, `0:01:02`, `frame 17`."""
+    if isinstance(time, datetime):
+        return time.isoformat(" ", "seconds")
+    if clock != "start":
+        return f"frame {time}"
+    minutes, seconds = divmod(int(time), 60)
+    return f"{minutes // 60}:{minutes % 60:02}:{seconds:02}"
 
 
 def count(number: int, singular: str, plural: str = "") -> str:

@@ -5,21 +5,19 @@ are then made from matches as they are found, and neither the results nor `finis
 
 With several queries every format says whose a match is: JSON has a search for each (schema `qeeps.searches/1`), JSONL
 a field `query` and CSV a column `query` with the query's id, COCO a category for each.
+
+Where sightings are asked for, JSON holds them beside the matches, and a line of JSONL or CSV is a sighting.
 """
 
-import csv
-import io
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from qeeps_cli.errors import UsageError
 from qeeps_cli.output import json_writer
 from qeeps_cli.output.coco import CocoDataset
+from qeeps_cli.output.csv_table import SIGHTING_COLUMNS, CsvTable, name_cell, sighting_rows
 from qeeps_cli.output.searches import encode_search, join_searches
 from qeeps_cli.types import Match, SearchResult
-
-# A spreadsheet takes a cell that begins with one of these for a formula, also inside quotes.
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 class Writer(ABC):
@@ -89,31 +87,43 @@ class FlowingJsonlWriter(JsonlWriter):
         """Its matches were lines already."""
 
 
+class SightingsJsonlWriter(JsonlWriter):
+    """A sighting a line, as in the JSON's `sightings`."""
+
+    def take(self, id: str, result: SearchResult) -> None:
+        whose = {"query": id} if self.several else {}
+        sightings = map(json_writer.sighting_document, result.sightings or ())
+        self._lines += [json_writer.dump_line({**whose, **sighting}) for sighting in sightings]
+
+
 class CsvWriter(Writer):
-    """A match a row under a header line.
+    """A match a row under a header line; see `csv_table` for names."""
 
-    Names are quoted and keep their bytes, also those that are not UTF-8. One that a spreadsheet would take for a
-    formula begins with `./`, which is the same file.
-    """
-
-    columns = ("rank", "image", "x", "y", "w", "h", "score", "person_score")
+    columns: tuple[str, ...] = ("rank", "image", "x", "y", "w", "h", "score", "person_score")
 
     def __init__(self, *common, **options):
         super().__init__(*common, **options)
-        self._text = io.StringIO()
-        # Text is always quoted: a reader then keeps a carriage return or a newline inside a file name.
-        self._rows = csv.writer(self._text, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
-        self._text.write(",".join((("query",) if self.several else ()) + self.columns) + "\n")
+        self._table = CsvTable((("query",) if self.several else ()) + self.columns)
 
     def take(self, id: str, result: SearchResult) -> None:
         whose = [id] if self.several else []
-        for match in map(json_writer.match_document, result.matches):
-            image = f"./{match['image']}" if match["image"].startswith(_FORMULA) else match["image"]
-            row = [match["rank"], image, *match["box"], match["score"], match["person_score"]]
-            self._rows.writerow([*whose, *row])
+        self._table.add([*whose, *row] for row in self._rows_of(result))
 
     def finish(self) -> bytes:
-        return self._text.getvalue().encode("utf-8", "surrogateescape")
+        return self._table.encode()
+
+    def _rows_of(self, result: SearchResult) -> Iterator[list]:
+        for match in map(json_writer.match_document, result.matches):
+            yield [match["rank"], name_cell(match["image"]), *match["box"], match["score"], match["person_score"]]
+
+
+class SightingsCsvWriter(CsvWriter):
+    """A sighting a row."""
+
+    columns = SIGHTING_COLUMNS
+
+    def _rows_of(self, result: SearchResult) -> Iterator[list]:
+        return sighting_rows(result.sightings or ())
 
 
 class CocoWriter(Writer):
@@ -131,28 +141,45 @@ class CocoWriter(Writer):
 
 
 WRITERS: dict[str, type[Writer]] = {"json": JsonWriter, "jsonl": JsonlWriter, "csv": CsvWriter, "coco": CocoWriter}
+SIGHTING_WRITERS: dict[str, type[Writer]] = {
+    "json": JsonWriter,
+    "jsonl": SightingsJsonlWriter,
+    "csv": SightingsCsvWriter,
+}
 
 
-def check_format(name: str) -> None:
-    """Raises UsageError when no format is called that."""
+def check_format(name: str, *, sightings: bool = False) -> None:
+    """Raises UsageError when no format is called that, or when it cannot hold sightings and is to."""
     if name not in WRITERS:
         raise UsageError(f"--format expects one of {', '.join(WRITERS)}, got {name!r}.")
+    if sightings and name not in SIGHTING_WRITERS:
+        raise UsageError(f"--sightings expects a format of {', '.join(SIGHTING_WRITERS)}; {name} cannot hold them.")
 
 
 def get_writer(
-    name: str, weights: Mapping[str, str], mode: str, *, several: bool = False, flows: bool = False
+    name: str,
+    weights: Mapping[str, str],
+    mode: str,
+    *,
+    several: bool = False,
+    flows: bool = False,
+    sightings: bool = False,
 ) -> Writer:
-    """The writer of a format. flows: without ranks but as frames are finished, where the format can do that.
+    """The writer of a format. flows: without ranks but as frames are finished, where the format can do that. sightings:
+    whether the results have them.
 
     Raises UsageError for an unknown name.
     """
-    check_format(name)
-    kind = FlowingJsonlWriter if flows and name == "jsonl" else WRITERS[name]
+    check_format(name, sightings=sightings)
+    if sightings:
+        kind = SIGHTING_WRITERS[name]
+    else:
+        kind = FlowingJsonlWriter if flows and name == "jsonl" else WRITERS[name]
     return kind(weights, mode, several=several)
 
 
 def encode_result(name: str, result: SearchResult, weights: Mapping[str, str], mode: str) -> bytes:
     """One search in a format. Raises UsageError for an unknown name, NotANumberError."""
-    writer = get_writer(name, weights, mode)
+    writer = get_writer(name, weights, mode, sightings=result.sightings is not None)
     writer.take("", result)
     return writer.finish()

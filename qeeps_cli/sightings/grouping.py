@@ -15,8 +15,8 @@ _EPOCH = datetime(1970, 1, 1)
 
 @dataclass(frozen=True)
 class FrameTime:
-    """When a frame was taken: a value of one of CLOCKS. origin: what a clock began with, where a camera may have several
-    of its kind, such as a video."""
+    """When a frame was taken: a value of one of CLOCKS. origin: what the clock began with, such as a video, where a
+    camera may have several."""
 
     clock: str
     value: datetime | float | int
@@ -82,7 +82,8 @@ def _runs(seen: list[Seen], gap: float) -> list[list[Seen]]:
 def _place(sighting: Sighting, first: Seen) -> tuple:
     """Dates of all cameras make one sequence: the way that somebody went. Other clocks belong to their camera."""
     camera = natural_key(sighting.camera)
-    by_time = (first.time.reading, camera) if sighting.clock == "date" else (camera, first.time.reading)
+    of_camera = camera, natural_key(first.time.origin), first.time.reading
+    by_time = (first.time.reading, camera) if sighting.clock == "date" else of_camera
     return CLOCKS.index(sighting.clock), *by_time, first.time.scale, first.match.rank
 
 

@@ -11,7 +11,7 @@ from qeeps_cli.sightings.time_pattern import TimePattern
 from qeeps_cli.sightings.timetable import Timetable
 from qeeps_cli.types import GalleryFrame, Match, SearchResult, Sighting
 
-# A score is calibrated: of best matches that reach this, half or more were the person (docs/results.md).
+# Scores are calibrated to frames' best matches: half of those that score just this were the person.
 SCORE = 0.5
 GAP = 10.0
 
