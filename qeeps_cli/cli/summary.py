@@ -45,7 +45,7 @@ def tell_sightings(result: "SearchResult", messages: Messages) -> None:
     """By how many cameras the person was seen, and the first sightings, with the rules that made them."""
     from qeeps_cli.output.wording import sighting_end, sightings_found
 
-    messages.say(sightings_found(result), "bold")
+    messages.say(sightings_found(result.sightings, result.parameters["sightings"]), "bold")
     rows = [
         [
             *(sighting_end(sighting.clock, end) for end in (sighting.first, sighting.last)),

@@ -4,8 +4,8 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -44,13 +44,13 @@ class ReportMatch:
 
 @dataclass(frozen=True)
 class ReportSighting:
-    """A sighting as the page shows it. first, last: as the results have them: ISO 8601, seconds, or numbers of frames.
-    best: its first rank. ranks: of all its matches, by time."""
+    """A sighting as the page shows it. clock, first, last: as of `Sighting`. best: its first rank, with this score.
+    ranks: of all its matches, by time."""
 
     camera: str
     clock: str
-    first: str | float | int
-    last: str | float | int
+    first: datetime | float | int
+    last: datetime | float | int
     frames: int
     best: int
     score: float
@@ -65,8 +65,8 @@ class ReportSearch:
     taken for those of another result. query, weights: as in the results. roots: the galleries, as they were given.
     root: the only one, to which the names of frames are relative; None: they are paths. best_score: of anybody, also
     of somebody who is no match; None where nobody was seen, or an older result does not say it. total, frames: matches
-    and frames with matches in the results, of which `matches` holds the first ones. sightings: None where the results
-    have none, not even none.
+    and frames with matches in the results, of which `matches` holds the first ones. sightings: None where nobody
+    asked for them. rules: the `gap` and `score` that made them.
     """
 
     id: str
@@ -84,6 +84,7 @@ class ReportSearch:
     frames: int
     matches: tuple[ReportMatch, ...]
     sightings: tuple[ReportSighting, ...] | None = None
+    rules: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def query_corners(self) -> Box | None:
@@ -138,7 +139,7 @@ def make_search(document: Mapping[str, Any], limit: int, where: str = "the resul
     person = _read_query(query, f"the query of {where}")
     made_by = {key: _get(weights, key, str, f"the weights of {where}") for key in ("name", "digest")}
     mode, best_score = _get(document, "mode", str, where), document.get("best_score")
-    sightings = None if "sightings" not in document else _read_sightings(_get(document, "sightings", list, where), where)
+    sightings, rules = _read_sightings(document, parameters, where) if "sightings" in document else (None, {})
     return ReportSearch(
         id=id,
         digest=_digest(person, made_by["digest"], mode, matches),
@@ -158,6 +159,7 @@ def make_search(document: Mapping[str, Any], limit: int, where: str = "the resul
         frames=sum(match.best for match in matches),
         matches=_first_matches(matches, limit, {sighting.best for sighting in sightings or ()}),
         sightings=sightings,
+        rules=rules,
     )
 
 
@@ -227,8 +229,16 @@ def _first_matches(matches: list[ReportMatch], limit: int, sighted: set[int]) ->
     return tuple(sorted(kept, key=lambda match: match.rank))
 
 
-def _read_sightings(entries: list, where: str) -> tuple[ReportSighting, ...]:
-    return tuple(_read_sighting(entry, f"sighting {number} of {where}") for number, entry in enumerate(entries, start=1))
+def _read_sightings(
+    document: Mapping[str, Any], parameters: Mapping[str, Any], where: str
+) -> tuple[tuple[ReportSighting, ...], dict[str, float]]:
+    """The sightings, and the rules that made them."""
+    entries = enumerate(_get(document, "sightings", list, where), start=1)
+    rules, place = _get(parameters, "sightings", dict, where), f"the sightings' parameters of {where}"
+    return (
+        tuple(_read_sighting(entry, f"sighting {number} of {where}") for number, entry in entries),
+        {key: _number(_get(rules, key, (int, float), place), place) for key in ("gap", "score")},
+    )
 
 
 def _read_sighting(entry: Any, where: str) -> ReportSighting:
@@ -251,14 +261,17 @@ def _read_sighting(entry: Any, where: str) -> ReportSighting:
     )
 
 
-def _time(value: str | float | int, where: str) -> str | float | int:
+def _time(value: str | float | int, where: str) -> datetime | float | int:
     if not isinstance(value, str):
-        return _number(value, where)
+        if not abs(_number(value, where)) <= _LATEST:
+            raise UsageError(f"{where} expects seconds or numbers of frames up to {_LATEST:g}, got {value!r}.")
+        return value
     try:
-        datetime.fromisoformat(value)
-    except ValueError:
+        date = datetime.fromisoformat(value)
+        date.astimezone(UTC)
+    except (ValueError, OverflowError):
         raise UsageError(f"{where} expects dates as ISO 8601, got {value!r}.") from None
-    return value
+    return date
 
 
 def _check_schema(document: Any, expected: tuple[str, ...], where: str) -> None:
@@ -297,6 +310,7 @@ def _number(value: float, where: str) -> float:
 
 
 _TIMES: dict[str, type | tuple[type, ...]] = {"date": str, **dict.fromkeys(CLOCKS[1:], (int, float))}
+_LATEST = 1e12  # thirty thousand years
 _NAMES = {str: "text", int: "a whole number", float: "a number", list: "a list", dict: "an object"}
 
 

@@ -1,10 +1,12 @@
 """Sentences that pictures and the terminal share."""
 
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from qeeps_cli.types import SearchResult
+    from qeeps_cli.output.report_source import ReportSighting
+    from qeeps_cli.types import SearchResult, Sighting
 
 
 def not_found(result: "SearchResult") -> str:
@@ -15,11 +17,11 @@ def not_found(result: "SearchResult") -> str:
     return f"{where}; the best candidate scored {_below(result.best_score, result.parameters.get('min_score'))}"
 
 
-def sightings_found(result: "SearchResult") -> str:
-    """`seen by 2 cameras in 5 sightings: frames of score 0.5 or more, at most 10 s apart`."""
-    sightings, rules = result.sightings or (), result.parameters["sightings"]
+def sightings_found(sightings: "Sequence[Sighting | ReportSighting]", rules: Mapping[str, float]) -> str:
+    """`seen by 2 cameras in 5 sightings: frames of score 0.5 or more, at most 10 s apart`. rules: `gap`, `score`."""
     units = {"s" if sighting.clock in ("date", "start") else "frames" for sighting in sightings} or {"s"}
-    apart = f"at most {rules['gap']:g} {' or '.join(sorted(units, reverse=True))} apart"
+    unit = " or ".join(sorted(units, reverse=True)) if rules["gap"] != 1 or "s" in units else "frame"
+    apart = f"at most {rules['gap']:g} {unit} apart"
     cameras = count(len({sighting.camera for sighting in sightings}), "camera")
     found = f"seen by {cameras} in {count(len(sightings), 'sighting')}" if sightings else "no sightings"
     return f"{found}: frames of score {rules['score']:g} or more, {apart}"
