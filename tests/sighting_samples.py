@@ -31,5 +31,5 @@ def result_of(frames: Sequence[GalleryFrame], scores: Sequence[float] = (), **fi
         for rank, (one, score) in enumerate(zip(frames, scores, strict=True), start=1)
     ]
     gallery = list({one.name: one for one in frames}.values())
-    given = {"parameters": {"top_k": None}, "frames": gallery} | fields
-    return SearchResult(Query(Path("q.jpg"), None, "ab"), matches, [], len(gallery), **given)
+    given = {"parameters": {"top_k": None}, "frames": gallery, "best_score": max(scores, default=None)} | fields
+    return SearchResult(Query(Path("q.jpg"), None, "0" * 32), matches, [], len(gallery), **given)

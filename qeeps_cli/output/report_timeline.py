@@ -67,6 +67,8 @@ class Scale:
 
     def _step(self) -> int:
         span = self.last - self.first
+        if span == 0:
+            return _SECOND
         if self.clock in ("date", "start"):
             steps = [step * _SECOND for step in _STEPS]
             if fitting := [step for step in steps if span <= step * TICKS]:

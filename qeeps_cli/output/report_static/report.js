@@ -223,7 +223,7 @@
   function showSighting(search, label) {
     update();
     const best = label && search.items.find((item) => item.visible);
-    if (best) select(best);
+    if (best) select(best, false);  // the timeline stays in view, for the next look at it
     say(label ? `Only the sighting ${label}` : "All sightings");
   }
 
