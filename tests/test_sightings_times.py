@@ -40,6 +40,8 @@ NOON = datetime(2024, 5, 3, 12, 0, 1)
         ("*_%s%f", "x_1714737601250.jpg", NamedTime(date=NOON.replace(tzinfo=UTC, microsecond=250_000))),
         ("vtest_{frame}", "vtest_0550.jpg", NamedTime(number=550)),
         ("{camera}_{frame/25}", "vtest_0550.jpg", NamedTime("vtest", None, 550, 22.0)),
+        ("vtest_{frame/25}", "a/b/vtest_0550.jpg", NamedTime(None, None, 550, 22.0)),
+        ("{camera}/{frame/2}", "a/gate/7.jpg", NamedTime("gate", None, 7, 3.5)),
         ("%Y-%m-%d_{frame/12.5}", "2024-05-03_25.jpg", NamedTime(None, datetime(2024, 5, 3, 0, 0, 2), 25, 2.0)),
         ("[x]+100%%_{frame}", "[x]+100%_7.jpg", NamedTime(number=7)),
         ("{frame}", "７.jpg", None),  # a digit, but none of ours

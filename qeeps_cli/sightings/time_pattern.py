@@ -52,9 +52,10 @@ class TimePattern:
         self.codes: list[str] = []
         self.fields: set[str] = set()
         self.rate: float | None = None  # frames a second
-        body = "".join(map(self._expression, _TOKEN.findall(text)))
+        tokens = _TOKEN.findall(text)
+        body = "".join(map(self._expression, tokens))
         self._check()
-        self._parts = text.count("/") + 1
+        self._parts = 1 + sum(token.count("/") for token in tokens if not token.startswith("{"))
         self._expression_of_end = re.compile(body + _ANY_EXTENSION, re.DOTALL)
 
     def read(self, name: str) -> NamedTime | None:
