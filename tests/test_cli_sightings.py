@@ -34,7 +34,7 @@ def place(tmp_path_factory, examples) -> Path:
         with Image.open(place / "frames" / f"vtest_{number:04}.jpg") as image:
             exif = Image.Exif()
             if seconds is not None:
-                exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.DateTimeOriginal] = f"2024:05:03 23:59:{seconds}"
+                exif[ExifTags.IFD.Exif] = {ExifTags.Base.DateTimeOriginal: f"2024:05:03 23:59:{seconds}"}
             image.save(frame, exif=exif)
     shutil.copy(place / "frames" / "vtest_0000.jpg", place / "q.jpg")
     return place

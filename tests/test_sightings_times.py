@@ -94,7 +94,7 @@ def photograph(path: Path, date: str | None = None, fraction: str | None = None,
     """A picture with these texts in its EXIF data."""
     exif = Image.Exif()
     inner = {ExifTags.Base.DateTimeOriginal: date, ExifTags.Base.SubsecTimeOriginal: fraction}
-    exif.get_ifd(ExifTags.IFD.Exif).update({tag: text for tag, text in inner.items() if text is not None})
+    exif[ExifTags.IFD.Exif] = {tag: text for tag, text in inner.items() if text is not None}
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", (16, 16)).save(path, **({"exif": exif} | options))
     return path
