@@ -12,10 +12,11 @@ ROOT = Path("gallery")
 
 
 def frame(name: str, seconds: float | None = None) -> GalleryFrame:
-    """seconds: of a frame of a video, which is called like it: `a.mp4#2.5`."""
+    """seconds: of a frame of a video, which is called like it: `a.mp4@00:00:02.500`."""
     if seconds is None:
         return GalleryFrame(ROOT / name, name)
-    return GalleryFrame(ROOT / name, f"{name}#{seconds:g}", VideoMoment(seconds, round(seconds * 25)))
+    clock = f"00:{int(seconds) // 60:02}:{seconds % 60:06.3f}"
+    return GalleryFrame(ROOT / name, f"{name}@{clock}", VideoMoment(seconds, round(seconds * 25)))
 
 
 def dated(camera: str, seconds: int) -> GalleryFrame:

@@ -178,11 +178,11 @@ def test_cameras_that_alternate_in_one_folder():
     ],
 )
 def test_a_video_is_a_camera_and_its_seconds_are_the_time(pattern, expected):
-    assert look_up([frame("gate/1.mp4", 2.5)], pattern) == {"gate/1.mp4#2.5": expected}
+    assert look_up([frame("gate/1.mp4", 2.5)], pattern) == {"gate/1.mp4@00:00:02.500": expected}
 
 
 def test_a_name_says_when_a_video_began():
     later = START + timedelta(seconds=2.5)
     for pattern, camera in (("{camera}_%Y%m%d-%H%M%S", "gate"), ("*_%Y%m%d-%H%M%S", "gate_20240503-235950.mp4")):
         frames = [frame("gate_20240503-235950.mp4", 2.5)]
-        assert look_up(frames, pattern) == {"gate_20240503-235950.mp4#2.5": (camera, "date", later)}
+        assert look_up(frames, pattern) == {"gate_20240503-235950.mp4@00:00:02.500": (camera, "date", later)}
