@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from qeeps_cli.errors import QeepsError
     from qeeps_cli.model.config import InferenceParams
     from qeeps_cli.searching.engine import Engine
-    from qeeps_cli.types import Box, Detections, GalleryFrame, Match, Query, SearchResult, Skipped
+    from qeeps_cli.types import Box, Detections, GalleryFrame, Match, Query, SearchResult, Sighting, Skipped
 
     __version__: str
 
@@ -39,8 +39,10 @@ __all__ = [
     "QeepsError",
     "Query",
     "SearchResult",
+    "Sighting",
     "Skipped",
     "__version__",
+    "find_sightings",
     "load_model",
     "search",
     "search_many",
@@ -51,7 +53,8 @@ _HOMES = {
     "InferenceParams": "qeeps_cli.model.config",
     "QeepsError": "qeeps_cli.errors",
     **dict.fromkeys(
-        ("Box", "Detections", "GalleryFrame", "Match", "Query", "SearchResult", "Skipped"), "qeeps_cli.types"
+        ("Box", "Detections", "GalleryFrame", "Match", "Query", "SearchResult", "Sighting", "Skipped"),
+        "qeeps_cli.types",
     ),
 }
 
@@ -133,6 +136,22 @@ def search_many(
             pictures[i] = choose_person(model, pictures[i], where, pixels)
     with open_cache([found.home], given["cache"]) as used:
         return list(run_search(model, pictures, found, options, cache=used, refresh=given["refresh"]))
+
+
+def find_sightings(
+    result: SearchResult, gap: float = 10.0, score: float = 0.5, time_pattern: str | None = None
+) -> list[Sighting]:
+    """Group the matches of a search into sightings: by which camera, from when to when.
+
+    Of each frame its best match counts, if it scores at least score. Two consecutive ones of a camera belong together
+    when at most gap seconds (where no times are known: frames) lie between. time_pattern: where the frames' names have
+    camera and time, such as "{camera}_%Y-%m-%d_%H-%M-%S"; else a frame's camera is its video or folder, and its time
+    that of the video or of its EXIF data. Raises UsageError for a pattern that is none or fits no name.
+    """
+    from qeeps_cli.sightings.of_result import SightingRules
+    from qeeps_cli.sightings.of_result import find_sightings as find
+
+    return find(result, SightingRules(gap, score, time_pattern))
 
 
 def _device(given: str | None) -> str:

@@ -6,13 +6,16 @@ which way is up, and what becomes of depth, alpha and further frames.
 
 import hashlib
 import os
+import re
 import stat
 import threading
 import time
 import warnings
 from dataclasses import dataclass
+from datetime import datetime
 from io import BytesIO
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
@@ -40,6 +43,7 @@ _TURNED_ASIDE = (5, 6, 7, 8)  # width and height change places
 _ANY_PIXELS = 2**40
 
 _TIFF_BITS_PER_SAMPLE = 258
+_DIGITS = re.compile("[0-9]+")
 
 # Pillow's limit on pixels belongs to the process; it is changed only while one header is read.
 _PILLOW_LIMIT = threading.Lock()
@@ -118,13 +122,37 @@ def read_size(path: Path | str) -> tuple[int, int]:
     """
     file = read_file(path, _ANY_PIXELS)
     try:
-        with _open(file.data, _ANY_PIXELS) as image:
+        with _open(BytesIO(file.data), _ANY_PIXELS) as image:
             if image.format == "TIFF":  # Pillow itself turns these, as soon as the size is known or later
                 image.load()
             (width, height), (orientation, _) = image.size, _orientation(image)
     except Exception as error:
         raise ImageError(path, f"has no size that can be read ({_one_line(error)})") from None
     return (width, height) if orientation in _TURNED_ASIDE else (height, width)
+
+
+def read_date_taken(path: Path | str) -> datetime | None:
+    """EXIF's DateTimeOriginal with SubSecTimeOriginal: the camera's own clock, without a time zone; None where the file
+    does not say. Of most formats only the header is read."""
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            return None
+        with open(path, "rb") as stream, _open(stream, _ANY_PIXELS) as image:
+            exif = image.getexif().get_ifd(ExifTags.IFD.Exif)
+    except Exception:  # missing, no picture, or broken metadata: it says nothing of a date
+        return None
+    date = _exif_text(exif, ExifTags.Base.DateTimeOriginal)
+    fraction = _exif_text(exif, ExifTags.Base.SubsecTimeOriginal)
+    try:
+        whole = datetime.strptime(date, "%Y:%m:%d %H:%M:%S")  # zeros or blanks where the camera's clock was never set
+    except ValueError:
+        return None
+    return whole.replace(microsecond=int(fraction[:6].ljust(6, "0")) if _DIGITS.fullmatch(fraction) else 0)
+
+
+def _exif_text(exif: dict, tag: int) -> str:
+    value = exif.get(tag, "")
+    return value.strip("\0 ") if isinstance(value, str) else ""
 
 
 def resize(rgb: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -160,7 +188,7 @@ def _version(status: os.stat_result) -> tuple[int, ...]:
 
 def _decode(data: bytes, max_pixels: int) -> tuple[np.ndarray, str | None]:
     notes = []
-    with _open(data, max_pixels) as image:
+    with _open(BytesIO(data), max_pixels) as image:
         # An MPO is a phone's JPEG with a depth or gain map behind the picture: its first frame is the picture.
         if image.format != "MPO" and _has_more_frames(image):
             notes.append("animated or multi-page: only the first frame is used")
@@ -182,13 +210,13 @@ def _orientation(image: Image.Image) -> tuple[int, bool]:
         return 1, True
 
 
-def _open(data: bytes, max_pixels: int) -> Image.Image:
+def _open(stream: BinaryIO, max_pixels: int) -> Image.Image:
     """Read the header. Raises DecompressionBombError above max_pixels, before any plugin makes room for the pixels."""
     with _PILLOW_LIMIT:
         before = Image.MAX_IMAGE_PIXELS
         Image.MAX_IMAGE_PIXELS = max_pixels / 2  # Pillow warns above this and refuses above twice this
         try:
-            return Image.open(BytesIO(data), formats=_FORMATS)
+            return Image.open(stream, formats=_FORMATS)
         finally:
             Image.MAX_IMAGE_PIXELS = before
 

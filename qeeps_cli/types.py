@@ -4,7 +4,9 @@ Boxes here are float `xyxy` pixels of the upright image (EXIF orientation applie
 (command line, JSON), converted by `boxes`.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -101,6 +103,34 @@ class Match:
 
 
 @dataclass(frozen=True)
+class Sighting:
+    """Consecutive matches of the person in one camera.
+
+    clock: what first and last are read from. "date": `datetime`, naive (the camera's own local time) unless its source
+    names a time zone. "start": seconds since the video began, float. "number": the frame's number, by its name, int.
+    "order": its place among the searched frames of the camera, from 1, int. matches: one of each frame, by time.
+    """
+
+    camera: str
+    clock: str
+    first: datetime | float | int
+    last: datetime | float | int
+    matches: tuple[Match, ...]
+
+    @property
+    def best(self) -> Match:
+        """The match of the first rank."""
+        return min(self.matches, key=lambda match: match.rank)
+
+    @property
+    def seconds(self) -> float | None:
+        """From first to last; None where frames are only counted."""
+        if isinstance(self.first, datetime):
+            return (self.last - self.first).total_seconds()
+        return self.last - self.first if self.clock == "start" else None
+
+
+@dataclass(frozen=True)
 class Skipped:
     """An input that could not be used, and why."""
 
@@ -114,7 +144,8 @@ class SearchResult:
 
     matches: of all frames, in descending score (ties: the order of the gallery, then box). notes: unusual but harmless
     facts, for the summary. parameters: everything that changes the result, as JSON types. best_score: of anybody in the
-    frames, also of somebody whom `min_score` dropped; None where nobody was found.
+    frames, also of somebody whom `min_score` dropped; None where nobody was found. frames: the gallery in its order,
+    with those that could not be used. sightings: None where they were not asked for.
     """
 
     query: Query
@@ -124,6 +155,8 @@ class SearchResult:
     parameters: dict
     notes: list[str] = field(default_factory=list)
     best_score: float | None = None
+    frames: Sequence[GalleryFrame] = field(default=(), compare=False, repr=False)
+    sightings: tuple[Sighting, ...] | None = None
 
     def best_of_frames(self) -> list[Match]:
         """Each frame's best match, by rank: a person is in a frame once, so the others there are somebody else."""

@@ -3,10 +3,12 @@
 import json
 import math
 import re
+from datetime import datetime
 from typing import Any
 
 KEYS = ["schema", "query", "weights", "mode", "parameters", "frames_searched", "best_score"]
 KEYS += ["notes", "skipped", "matches"]
+SIGHTING_KEYS = ["camera", "clock", "first", "last", "seconds", "frames", "best", "ranks"]
 MATCH_KEYS = ["rank", "image", "box", "score", "person_score"]
 MOMENT_KEYS = ["video", "time", "frame"]  # of a match in a video, behind its image
 MODES = ("exact", "cached", "cascade")
@@ -28,7 +30,8 @@ def parse(data: bytes) -> Any:
 
 def check_search(document: Any) -> dict:
     """The document, when it is a whole qeeps.search/1; an AssertionError that says where it is none."""
-    _keys(document, KEYS, "the document")
+    asked = isinstance(document, dict) and "sightings" in document
+    _keys(document, [*KEYS[:-1], "sightings", "matches"] if asked else KEYS, "the document")
     assert document["schema"] == "qeeps.search/1"
     _keys(document["query"], ["image", "box", "digest"], "query")
     assert _is_text(document["query"]["image"]), "query.image"
@@ -44,6 +47,8 @@ def check_search(document: Any) -> dict:
     assert isinstance(document["notes"], list) and all(map(_is_text, document["notes"])), "notes"
     _check_skipped(document["skipped"])
     _check_matches(document["matches"])
+    if asked:
+        _check_sightings(document)
     best = [match["score"] for match in document["matches"][:1]]
     assert not best or document["best_score"] == best[0], "best_score is that of the first match, where there is one"
     return document
@@ -81,6 +86,40 @@ def _check_matches(matches: Any) -> None:
         assert match["rank"] == number, "ranks count from 1 without gaps"
     scores = [match["score"] for match in matches]
     assert scores == sorted(scores, reverse=True), "matches come by descending score"
+
+
+def _check_sightings(document: dict) -> None:
+    rules = document["parameters"]["sightings"]
+    _keys(rules, ["gap", "score", "time_pattern"], "parameters.sightings")
+    matches = {match["rank"]: match for match in document["matches"]}
+    used: list[int] = []
+    for sighting in document["sightings"]:
+        check_sighting(sighting)
+        best = sighting["best"]
+        assert best == {key: matches[best["rank"]][key] for key in best}, "best is one of the matches"
+        assert all(matches[rank]["score"] >= rules["score"] for rank in sighting["ranks"]), "matches that count"
+        used += sighting["ranks"]
+    assert len(set(used)) == len(used), "no match is in two sightings"
+    assert len({matches[rank]["image"] for rank in used}) == len(used), "a person is in a frame once"
+
+
+def check_sighting(sighting: Any) -> dict:
+    """One entry of `sightings`, which is also a line of JSONL."""
+    _keys(sighting, SIGHTING_KEYS, "a sighting")
+    assert _is_text(sighting["camera"]), "camera"
+    first, last, seconds = sighting["first"], sighting["last"], sighting["seconds"]
+    if sighting["clock"] == "date":
+        first, last = map(datetime.fromisoformat, (first, last))
+        assert seconds == (last - first).total_seconds() >= 0, "seconds"
+    elif sighting["clock"] == "start":
+        assert math.isclose(seconds, last - first, abs_tol=1e-5) and 0 <= first <= last, "seconds"
+    else:
+        assert sighting["clock"] in ("number", "order") and seconds is None, "clock"
+        assert _is_count(first) and _is_count(last) and first <= last, "first and last"
+    _keys(sighting["best"], ["rank", "image", "box", "score"], "best")
+    assert sighting["frames"] == len(sighting["ranks"]) > 0, "frames"
+    assert sighting["best"]["rank"] == min(sighting["ranks"]), "best"
+    return sighting
 
 
 def _keys(value: Any, expected: list[str], where: str) -> None:

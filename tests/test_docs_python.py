@@ -36,13 +36,16 @@ def test_the_examples_run(weights, examples, frames, tmp_path, monkeypatch, caps
     for block in python_blocks(PAGE):
         exec(block, known)
         printed.append(capsys.readouterr().out)
-    by_rank, by_what, people, galleries, found, quick, boxes, failed = printed
+    by_rank, by_what, people, galleries, found, seen, quick, boxes, failed = printed
     assert not by_what and not galleries and not quick
     assert [line.split()[0] for line in by_rank.splitlines()][0] == "1" and len(by_rank.splitlines()) == 3
     assert len(people.splitlines()) == 3 and people.splitlines()[2].startswith("crop.png None")
     assert known["by_crop"].query.box is None and known["by_number"].query.box is not None
     assert known["some"].frames_searched == 2 and known["listed"].frames_searched == 2
     assert not found or re.fullmatch(r"not found in 3 frames; the best candidate scored 0\.\d+\n", found)
+    sightings = qeeps_cli.find_sightings(known["by_box"], score=0, time_pattern="vtest_{frame/10}")
+    assert [(one.camera, one.first, one.last) for one in sightings] == [("frames/", 0.0, 5.0), ("later", 10.0, 10.0)]
+    assert len(seen.splitlines()) <= 2 and all(line.split()[0] in ("frames/", "later") for line in seen.splitlines())
     assert known["quick"].proposals == known["result"].parameters["proposals"] == 100
     assert boxes.startswith("[") and "absent.jpg" in failed and "(exit code 2)" in failed
 

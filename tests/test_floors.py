@@ -25,6 +25,7 @@ FLOORS = {
     "device": 1,
     "frames": 2,
     "model": 2,
+    "sightings": 2,
     "cache": 3,
     "datasets": 3,
     "weights": 3,
@@ -60,7 +61,7 @@ MODEL_LIBRARIES = {"torch", "torchvision", "numpy"}
 
 # Units whose modules can be imported without torch; the commands load it when they run.
 TORCH_FREE = {"errors", "clock", "types", "boxes", "images", "gallery", "videos", "frames"}
-TORCH_FREE |= {"datasets", "output", "cli", "keywords", "__init__"}
+TORCH_FREE |= {"sightings", "datasets", "output", "cli", "keywords", "__init__"}
 TORCH_FREE_MODULES = {
     "qeeps_cli.weights",
     "qeeps_cli.checkpoints.catalogue",

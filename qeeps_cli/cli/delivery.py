@@ -22,6 +22,7 @@ def deliver(
     *,
     several: bool,
     ranked: bool,
+    sightings: bool,
     max_pixels: int,
     weights: dict[str, str],
     mode: str,
@@ -29,7 +30,8 @@ def deliver(
     """Gives what takes the results; when the block ends, files are complete and the user is told.
 
     An exception in the block leaves files as they were; what went to standard output or into a folder stays. several:
-    whether matches need to say whose they are. ranked: whether JSONL waits for ranks. weights: `Checkpoint.describe()`.
+    whether matches need to say whose they are. ranked: whether JSONL waits for ranks.
+    sightings: whether the results have them. weights: `Checkpoint.describe()`.
     mode: of the plan.
     """
     ids = [picture.id for picture in pictures]
@@ -37,7 +39,7 @@ def deliver(
     if output.to_stdout or output.file:
         from qeeps_cli.output.writers import get_writer
 
-        writer = get_writer(output.format_name, weights, mode, several=several, flows=not ranked)
+        writer = get_writer(output.format_name, weights, mode, several=several, flows=not ranked, sightings=sightings)
         places.append(File(writer, output.file))
     if output.out:
         drawing = {"annotate": output.annotate, "crops": output.crops, "max_pixels": max_pixels}
@@ -114,7 +116,10 @@ class _Several:
         self.skipped: dict[tuple[str, str], Skipped] = {}
 
     def add(self, id: str, result: "SearchResult") -> None:
-        self.rows.append((id, replace(result, matches=result.matches[:1], skipped=[], notes=[])))
+        # Of many searches only what a line tells is kept.
+        sightings = result.sightings and tuple(replace(sighting, matches=()) for sighting in result.sightings)
+        kept = {"matches": result.matches[:1], "sightings": sightings, "skipped": [], "notes": []}
+        self.rows.append((id, replace(result, **kept)))
         self.notes += [f"query {id}: {note}" for note in result.notes]
         self.skipped |= {(item.name, item.reason): item for item in result.skipped}
 

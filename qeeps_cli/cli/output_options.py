@@ -77,8 +77,8 @@ class OutputOptions:
 
         return choose_format(self.format, self.file)
 
-    def check(self) -> None:
-        """Whatever can be known of the output before there is any; writes nothing.
+    def check(self, *, sightings: bool = False) -> None:
+        """Whatever can be known of the output before there is any; writes nothing. sightings: whether it holds them.
 
         Raises UsageError for options that do not go together, OutputError for a place that cannot be written.
         """
@@ -86,7 +86,7 @@ class OutputOptions:
         from qeeps_cli.output.atomic import check_file
         from qeeps_cli.output.folder import check_folder
         from qeeps_cli.output.own_folder import FILES
-        from qeeps_cli.output.writers import choose_format
+        from qeeps_cli.output.writers import check_format
 
         if self.format is not None and self.out and self.output is None:
             raise UsageError(
@@ -97,7 +97,7 @@ class OutputOptions:
             raise UsageError("--crops writes into the folder of --out: add --out DIR.")
         if self.out and self.file and self.file.name in FILES and self.file.parent.resolve() == self.out.resolve():
             raise UsageError(f"--output {self.file} is a file that --out writes itself. Give it another name.")
-        choose_format(self.format, self.file)
+        check_format(self.format_name, sightings=sightings)
         if self.to_stdout:
             check_stdout()
         if self.file:

@@ -8,6 +8,7 @@ from qeeps_cli.cli.groups import flat
 from qeeps_cli.cli.messages import Messages
 from qeeps_cli.cli.output_options import OutputOptions
 from qeeps_cli.cli.progress import show_progress
+from qeeps_cli.cli.sighting_options import SightingOptions
 from qeeps_cli.cli.summary import tell_work
 from qeeps_cli.errors import ExitCode, UsageError
 
@@ -21,6 +22,7 @@ def search(
     queries: own.Queries = None,
     galleries: GalleryOptions,
     output: OutputOptions,
+    grouping: SightingOptions,
     mode: own.Mode = "auto",
     shortlist: options.Shortlist = None,
     top_k: own.TopK = None,
@@ -53,13 +55,16 @@ def search(
     # Whatever can be wrong with the inputs and the output shows before the network is loaded.
     limits = SearchOptions(top_k, min_score, exclude_query, max_pixels or MAX_PIXELS, network.batch, mode, shortlist)
     requests = own.read_requests_of(query, box, person, queries)
-    output.check()
+    rules = grouping.rules()
+    output.check(sightings=rules is not None)
     pictures = read_requests(requests, limits.max_pixels)
     gallery = galleries.find(exclude=[output.out] if output.out else [])
+    timetable = rules and rules.timetable(gallery.frames)
 
     from qeeps_cli.searching.people import choose_person
     from qeeps_cli.searching.plan import plan_search
     from qeeps_cli.searching.run import Tally, batch_size, run_search
+    from qeeps_cli.sightings.of_result import with_sightings
 
     engine, checkpoint = network.load(messages)
     limits.check_scores(checkpoint.config.has_qsimnet)
@@ -88,6 +93,7 @@ def search(
         messages,
         several=queries is not None or len(pictures) > 1,
         ranked=top_k is not None,
+        sightings=rules is not None,
         max_pixels=limits.max_pixels,
         weights=checkpoint.describe(),
         mode=plan.mode,
@@ -100,6 +106,6 @@ def search(
         watching = {"progress": show, "tally": tally, "tell": delivery.tell}
         results = run_search(engine, pictures, gallery, limits, cache=used, refresh=refresh, **watching)
         for picture, result in zip(pictures, results, strict=True):
-            delivery.take(picture, result)
+            delivery.take(picture, with_sightings(result, rules, timetable) if rules else result)
     tell_work(plan, tally, messages)
     return ExitCode.SKIPPED if delivery.has_skipped else ExitCode.OK

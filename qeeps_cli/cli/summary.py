@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from qeeps_cli.types import SearchResult, Skipped
 
 BEST = 10
+SIGHTINGS = 10
 SKIPPED = 10
 NOTES = 10
 
@@ -34,8 +35,29 @@ def tell_result(result: "SearchResult", messages: Messages) -> None:
             for match in result.best_of_frames()[:BEST]
         ]
         messages.say(format_table(["rank", "score", "x,y,w,h", "image"], rows))
+    if result.sightings is not None:
+        tell_sightings(result, messages)
     tell_skipped(result.skipped, messages)
     tell_notes(result.notes, messages)
+
+
+def tell_sightings(result: "SearchResult", messages: Messages) -> None:
+    """By how many cameras the person was seen, and the first sightings, with the rules that made them."""
+    from qeeps_cli.output.wording import sighting_end, sightings_found
+
+    messages.say(sightings_found(result.sightings, result.parameters["sightings"]), "bold")
+    rows = [
+        [
+            *(sighting_end(sighting.clock, end) for end in (sighting.first, sighting.last)),
+            *(str(len(sighting.matches)), f"{sighting.best.score:.3f}"),
+            *(visible_name(sighting.camera), visible_name(sighting.best.frame.name)),
+        ]
+        for sighting in result.sightings[: None if messages.verbose else SIGHTINGS]
+    ]
+    if rows:
+        messages.say(format_table(["first", "last", "frames", "score", "camera", "best match"], rows, left=2))
+    if len(rows) < len(result.sightings):
+        messages.say(f"  and {len(result.sightings) - len(rows)} more; -v shows them all")
 
 
 def tell_results(
@@ -51,11 +73,14 @@ def tell_results(
     queries = format_count(len(rows), "query", "queries")
     messages.say(f"{frames} searched for {queries}; the best match of each:", "bold")
     table = []
+    grouped = any(result.sightings is not None for _, result in rows)
     for id, result in rows:
         best = result.matches[0] if result.matches else None
         shown = [f"{best.score:.3f}", format_box(best.box), best.frame.name] if best else ["", "", not_found(result)]
-        table.append([visible_name(id), *map(visible_name, shown)])
-    messages.say(format_table(["query", "score", "x,y,w,h", "image"], table))
+        sightings = [str(len(result.sightings or ()))] if grouped else []
+        table.append([visible_name(id), *sightings, *map(visible_name, shown)])
+    heads = ["query", *(["sightings"] if grouped else []), "score", "x,y,w,h", "image"]
+    messages.say(format_table(heads, table))
     tell_skipped(skipped, messages)
     tell_notes(notes, messages)
 
@@ -112,6 +137,8 @@ def tell_files(written: "Written", messages: Messages) -> None:
         crops = format_count(len(written.crops), "match", "matches")
         messages.say(f"         {visible_name(written.crops[0].parent)}/ ({crops} cut out)")
     messages.say(f"numbers  {visible_name(written.results)}")
+    if written.sightings is not None:
+        messages.say(f"         {visible_name(written.sightings)}")
 
 
 def _first_of(lines: list[str], limit: int, messages: Messages) -> list[str]:

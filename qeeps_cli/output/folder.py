@@ -4,6 +4,7 @@
 - `report.html`: the query and its best matches as a page, to look through and to judge (see `report`)
 - `contact_sheet.jpg`: the query beside its best matches
 - `query.jpg`: the query picture with its box
+- `sightings.csv`: where sightings were asked for, one a row
 - `annotated/`: each gallery picture that has matches, named by its best rank
 - `crops/`: matches cut out of their pictures, named by rank, where they are asked for; results.json names them
 - `.qeeps-output`: marks the folder as ours and lists the files above
@@ -23,9 +24,10 @@ from qeeps_cli.output import json_writer
 from qeeps_cli.output.annotate import annotate_frame, annotate_query, cropped_matches, cut_out, shown_matches
 from qeeps_cli.output.atomic import reporting
 from qeeps_cli.output.contact_sheet import contact_sheet, match_tile, query_tile
+from qeeps_cli.output.csv_table import sightings_csv
 from qeeps_cli.output.drawing import jpeg
 from qeeps_cli.output.names import annotated_name
-from qeeps_cli.output.own_folder import ANNOTATED, CONTACT_SHEET, CROPS, QUERY, REPORT, RESULTS, OwnFolder
+from qeeps_cli.output.own_folder import ANNOTATED, CONTACT_SHEET, CROPS, QUERY, REPORT, RESULTS, SIGHTINGS, OwnFolder
 from qeeps_cli.output.report import locate_result, make_report
 from qeeps_cli.output.wording import count, not_found
 from qeeps_cli.types import Decoded, GalleryFrame, Match, SearchResult
@@ -33,12 +35,13 @@ from qeeps_cli.types import Decoded, GalleryFrame, Match, SearchResult
 
 @dataclass(frozen=True)
 class Written:
-    """What a folder got. report: None where none was asked for. annotated, crops: by rank. notes: pictures that could
-    not be drawn, and why."""
+    """What a folder got. report, sightings: None where none were asked for. annotated, crops: by rank. notes: pictures
+    that could not be drawn, and why."""
 
     results: Path
     contact_sheet: Path
     report: Path | None = None
+    sightings: Path | None = None
     annotated: list[Path] = field(default_factory=list)
     crops: list[Path] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -94,9 +97,12 @@ def write_folder(
     crop_names = _crop_names(cut)
     document = json_writer.search_document(result, weights, mode)
     encoded = _with_crops(document, crop_names)
+    table = None if result.sightings is None else sightings_csv(result.sightings)
     folder = OwnFolder(Path(out))
-    folder.begin({RESULTS, REPORT, CONTACT_SHEET, QUERY, *names.values(), *crop_names.values()})
+    folder.begin({RESULTS, SIGHTINGS, REPORT, CONTACT_SHEET, QUERY, *names.values(), *crop_names.values()})
     folder.write(RESULTS, encoded)
+    if table is not None:
+        folder.write(SIGHTINGS, table)
 
     notes: list[str] = []
     with FrameReader(max_pixels) as reader:
@@ -133,7 +139,8 @@ def write_folder(
     annotated = [folder.out / name for name in names.values() if name in folder.written]
     cut_files = [folder.out / name for name in made.values()]
     page = folder.out / REPORT if report else None
-    return Written(folder.out / RESULTS, folder.out / CONTACT_SHEET, page, annotated, cut_files, notes)
+    rows = None if table is None else folder.out / SIGHTINGS
+    return Written(folder.out / RESULTS, folder.out / CONTACT_SHEET, page, rows, annotated, cut_files, notes)
 
 
 def _picture_names(shown: list[Match]) -> dict[GalleryFrame, str]:

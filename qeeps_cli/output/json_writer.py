@@ -12,15 +12,17 @@ import json
 import math
 import os
 from collections.abc import Mapping
+from datetime import datetime
 
 from qeeps_cli.errors import NotANumberError
-from qeeps_cli.types import Box, GalleryFrame, Match, Query, SearchResult
+from qeeps_cli.types import Box, GalleryFrame, Match, Query, SearchResult, Sighting
 
 SCHEMA = "qeeps.search/1"
 SEARCHES_SCHEMA = "qeeps.searches/1"  # several searches as one document
 OVERVIEW_SCHEMA = "qeeps.overview/1"  # several searches, each in a folder of its own
 BOX_DECIMALS = 2
 SCORE_DECIMALS = 6
+SECOND_DECIMALS = 6
 
 
 def search_document(result: SearchResult, weights: Mapping[str, str], mode: str) -> dict:
@@ -42,6 +44,7 @@ def search_document(result: SearchResult, weights: Mapping[str, str], mode: str)
             {"image": skipped.name, "reason": skipped.reason}
             for skipped in sorted(result.skipped, key=lambda skipped: (skipped.name, skipped.reason))
         ],
+        **({} if result.sightings is None else {"sightings": [sighting_document(one) for one in result.sightings]}),
         "matches": [match_document(match) for match in result.matches],
     }
 
@@ -78,6 +81,22 @@ def moment_document(frame: GalleryFrame) -> dict:
     return {"video": video, "time": frame.moment.clock, "frame": frame.moment.number}
 
 
+def sighting_document(sighting: Sighting) -> dict:
+    """One sighting as JSON types; dates are ISO 8601. ranks: of its matches, by time. Raises NotANumberError."""
+    best = match_document(sighting.best)
+    where = f"a sighting by {sighting.camera}"
+    return {
+        "camera": sighting.camera,
+        "clock": sighting.clock,
+        "first": _border_time(sighting.first, where),
+        "last": _border_time(sighting.last, where),
+        "seconds": None if sighting.seconds is None else _border_time(float(sighting.seconds), where),
+        "frames": len(sighting.matches),
+        "best": {key: best[key] for key in ("rank", "image", "box", "score")},
+        "ranks": [match.rank for match in sighting.matches],
+    }
+
+
 def best_score(result: SearchResult) -> float | None:
     """The score of the best candidate, rounded for the border. Raises NotANumberError."""
     return None if result.best_score is None else border_score(result.best_score, "the best candidate")
@@ -92,6 +111,12 @@ def border_box(box: Box, where: str) -> list[float]:
 def border_score(score: float, where: str) -> float:
     """A score, rounded for the border. where: names it in the NotANumberError."""
     return _finite(score, SCORE_DECIMALS, f"a score of {where}")
+
+
+def _border_time(time: datetime | float | int, where: str) -> str | float | int:
+    if isinstance(time, datetime):
+        return time.isoformat()
+    return time if isinstance(time, int) else _finite(time, SECOND_DECIMALS, f"a time of {where}")
 
 
 def dump(document: Mapping) -> bytes:

@@ -8,8 +8,9 @@ from qeeps_cli.gallery import OUTPUT_MARKER
 from qeeps_cli.output.atomic import reporting, write_file
 
 RESULTS, CONTACT_SHEET, QUERY, REPORT = "results.json", "contact_sheet.jpg", "query.jpg", "report.html"
+SIGHTINGS = "sightings.csv"
 ANNOTATED, CROPS = "annotated", "crops"
-FILES, FOLDERS = (RESULTS, CONTACT_SHEET, QUERY, REPORT), (ANNOTATED, CROPS)
+FILES, FOLDERS = (RESULTS, CONTACT_SHEET, QUERY, REPORT, SIGHTINGS), (ANNOTATED, CROPS)
 
 
 class OwnFolder:

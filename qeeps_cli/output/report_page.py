@@ -11,7 +11,6 @@ import math
 import os
 from collections.abc import Iterator, Sequence
 from functools import cache
-from html import escape
 from importlib import resources
 from string import Template
 from typing import Any
@@ -19,6 +18,8 @@ from typing import Any
 from qeeps_cli.output.contact_sheet import CELL, QUERY_CELL
 from qeeps_cli.output.report_pictures import Person, Pictures
 from qeeps_cli.output.report_source import ReportMatch, ReportSearch
+from qeeps_cli.output.report_text import shown, wrapping
+from qeeps_cli.output.report_timeline import shown_sightings, timeline
 from qeeps_cli.output.wording import count
 
 SKIPPED_SHOWN = 20
@@ -26,7 +27,8 @@ SKIPPED_SHOWN = 20
 
 def render_page(searches: Sequence[ReportSearch], pictures: Pictures, total: int) -> bytes:
     """The page as UTF-8. total: how many searches there are, of which `searches` are the first."""
-    style, script = _static("report.css"), _static("report.js")
+    style = _static("report.css") + _static("timeline.css")
+    script = _static("timeline.js") + _static("report.js")
     low, high = _score_range(searches)
     page = Template(_static("page.html")).substitute(
         title=shown(_title(searches)),
@@ -42,23 +44,6 @@ def render_page(searches: Sequence[ReportSearch], pictures: Pictures, total: int
         data=_data(searches, pictures),
     )
     return page.encode("utf-8")
-
-
-def shown(text: str) -> str:
-    """Text for the page: control characters, and bytes of a name that are no UTF-8, as escapes (`\\xe9`); HTML-safe."""
-    return escape("".join(char if char.isprintable() else _escaped(char) for char in text))
-
-
-def _wrapping(path: str) -> str:
-    """The same, with places after slashes where a line may end."""
-    return shown(path).replace("/", "/<wbr>")
-
-
-def _escaped(char: str) -> str:
-    code = ord(char)
-    if 0xDC80 <= code <= 0xDCFF:  # a byte of a file name, see `json_writer`
-        return f"\\x{code - 0xDC00:02x}"
-    return char.encode("unicode_escape", "surrogatepass").decode("ascii")
 
 
 def _title(searches: Sequence[ReportSearch]) -> str:
@@ -104,6 +89,7 @@ def _sections(searches: Sequence[ReportSearch], pictures: Pictures) -> Iterator[
         yield "".join(_remarks(search))
         yield "</div>"
         yield f'<div class="found"><h2 class="found-heading">{_found(search)}</h2>'
+        yield from timeline(search, number + 1, len(searches))
         yield f'<p class="nothing" id="n{number + 1}" hidden></p>'
         yield '<ol class="cards">'
         yield from (_card(number, place, match, pictures) for place, match in enumerate(search.matches))
@@ -127,7 +113,7 @@ def _facts(search: ReportSearch) -> Iterator[str]:
         ("Weights", f"{search.weights['name']} {search.weights['digest'][:19]}"),
     ]
     for name, text in facts:
-        yield f"<div><dt>{name}</dt><dd><bdi>{_wrapping(text)}</bdi></dd></div>"
+        yield f"<div><dt>{name}</dt><dd><bdi>{wrapping(text)}</bdi></dd></div>"
 
 
 def _remarks(search: ReportSearch) -> Iterator[str]:
@@ -154,7 +140,7 @@ def _card(number: int, place: int, match: ReportMatch, pictures: Pictures) -> st
         f'<p class="head"><span class="rank">{match.rank}</span><span class="score">{match.score:.3f}</span>'
         f'<span class="person">person {match.person_score:.2f}</span></p>'
         f'<p class="name"><bdi>{frame.replace("@", "@<wbr>")}</bdi></p>'
-        f'<p class="file" title="{shown(path)}"><bdi>{_wrapping(path)}</bdi></p>'
+        f'<p class="file" title="{shown(path)}"><bdi>{wrapping(path)}</bdi></p>'
         '<p class="verdict"></p>'
         '<div class="choice" hidden><button type="button" class="reject" aria-pressed="false" '
         f'aria-label="Reject match {match.rank}">Reject</button><button type="button" class="accept" '
@@ -190,6 +176,10 @@ def _limits(searches: Sequence[ReportSearch], pictures: Pictures, total: int) ->
             f"Of {count(frames, 'frame')}, it holds {len(pictures.large)} whole, those of the first ranks, and of the "
             "others the crops only. <code>qeeps report --frames N</code> shows more."
         )
+    held = sum(len(shown_sightings(search, len(searches))) for search in searches)
+    sightings = sum(len(search.sightings or ()) for search in searches)
+    if held < sightings:
+        yield f"Of {count(sightings, 'sighting')}, it shows {held} in the timelines, those of the first ranks."
     if pictures.missing:
         missing = count(len({pictures.paths[person] for person in pictures.missing}), "picture")
         yield (
@@ -213,6 +203,10 @@ def _data(searches: Sequence[ReportSearch], pictures: Pictures) -> str:
                 "weights": dict(search.weights),
                 "mode": search.mode,
                 "large": large(Person(number, None)),
+                "sightings": [
+                    {"best": sighting.best, "ranks": list(sighting.ranks)}
+                    for sighting in shown_sightings(search, len(searches))
+                ],
                 "matches": [
                     _match_data(match) | {"best": match.best, "large": large(Person(number, place))}
                     for place, match in enumerate(search.matches)

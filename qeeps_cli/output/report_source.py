@@ -4,13 +4,15 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import PurePosixPath
 from typing import Any
 
 from qeeps_cli.errors import UsageError
 from qeeps_cli.gallery import is_pattern
 from qeeps_cli.output import json_writer
+from qeeps_cli.sightings.grouping import CLOCKS
 from qeeps_cli.types import Box
 
 MAX_BYTES = 2**28  # of one results.json: several million matches, which take ten times this in memory
@@ -41,6 +43,21 @@ class ReportMatch:
 
 
 @dataclass(frozen=True)
+class ReportSighting:
+    """A sighting as the page shows it. clock, first, last: as of `Sighting`. best: its first rank, with this score.
+    ranks: of all its matches, by time."""
+
+    camera: str
+    clock: str
+    first: datetime | float | int
+    last: datetime | float | int
+    frames: int
+    best: int
+    score: float
+    ranks: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class ReportSearch:
     """One search as the page shows it.
 
@@ -48,7 +65,8 @@ class ReportSearch:
     taken for those of another result. query, weights: as in the results. roots: the galleries, as they were given.
     root: the only one, to which the names of frames are relative; None: they are paths. best_score: of anybody, also
     of somebody who is no match; None where nobody was seen, or an older result does not say it. total, frames: matches
-    and frames with matches in the results, of which `matches` holds the first ones.
+    and frames with matches in the results, of which `matches` holds the first ones. sightings: None where nobody
+    asked for them. rules: the `gap` and `score` that made them.
     """
 
     id: str
@@ -65,6 +83,8 @@ class ReportSearch:
     total: int
     frames: int
     matches: tuple[ReportMatch, ...]
+    sightings: tuple[ReportSighting, ...] | None = None
+    rules: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def query_corners(self) -> Box | None:
@@ -119,6 +139,7 @@ def make_search(document: Mapping[str, Any], limit: int, where: str = "the resul
     person = _read_query(query, f"the query of {where}")
     made_by = {key: _get(weights, key, str, f"the weights of {where}") for key in ("name", "digest")}
     mode, best_score = _get(document, "mode", str, where), document.get("best_score")
+    sightings, rules = _read_sightings(document, parameters, where) if "sightings" in document else (None, {})
     return ReportSearch(
         id=id,
         digest=_digest(person, made_by["digest"], mode, matches),
@@ -136,7 +157,9 @@ def make_search(document: Mapping[str, Any], limit: int, where: str = "the resul
         ),
         total=len(matches),
         frames=sum(match.best for match in matches),
-        matches=_first_matches(matches, limit),
+        matches=_first_matches(matches, limit, {sighting.best for sighting in sightings or ()}),
+        sightings=sightings,
+        rules=rules,
     )
 
 
@@ -199,11 +222,56 @@ def _read_matches(entries: list, where: str) -> list[ReportMatch]:
     return matches
 
 
-def _first_matches(matches: list[ReportMatch], limit: int) -> tuple[ReportMatch, ...]:
-    """At most `limit` of them, by rank: the best of each frame first, for a person is in a frame once; then others."""
-    kept = [match for match in matches if match.best][:limit]
-    kept += [match for match in matches if not match.best][: limit - len(kept)]
+def _first_matches(matches: list[ReportMatch], limit: int, sighted: set[int]) -> tuple[ReportMatch, ...]:
+    """At most `limit` of them, by rank: the best of each sighting first (their ranks are `sighted`), then that of each
+    frame, for a person is in a frame once; then others."""
+    kept = sorted(matches, key=lambda match: (match.rank not in sighted, not match.best, match.rank))[:limit]
     return tuple(sorted(kept, key=lambda match: match.rank))
+
+
+def _read_sightings(
+    document: Mapping[str, Any], parameters: Mapping[str, Any], where: str
+) -> tuple[tuple[ReportSighting, ...], dict[str, float]]:
+    """The sightings, and the rules that made them."""
+    entries = enumerate(_get(document, "sightings", list, where), start=1)
+    rules, place = _get(parameters, "sightings", dict, where), f"the sightings' parameters of {where}"
+    return (
+        tuple(_read_sighting(entry, f"sighting {number} of {where}") for number, entry in entries),
+        {key: _number(_get(rules, key, (int, float), place), place) for key in ("gap", "score")},
+    )
+
+
+def _read_sighting(entry: Any, where: str) -> ReportSighting:
+    clock, best = _get(entry, "clock", str, where), _get(entry, "best", dict, where)
+    if clock not in CLOCKS:
+        raise UsageError(f"{where} expects a clock of {', '.join(CLOCKS)}, got {clock!r}.")
+    first, last = (_time(_get(entry, key, _TIMES[clock], where), where) for key in ("first", "last"))
+    ranks = _get(entry, "ranks", list, where)
+    if not all(isinstance(rank, int) for rank in ranks):
+        raise UsageError(f"{where} expects the ranks of its matches under 'ranks'.")
+    return ReportSighting(
+        camera=_get(entry, "camera", str, where),
+        clock=clock,
+        first=first,
+        last=last,
+        frames=_get(entry, "frames", int, where),
+        best=_get(best, "rank", int, where),
+        score=_number(_get(best, "score", (int, float), where), where),
+        ranks=tuple(ranks),
+    )
+
+
+def _time(value: str | float | int, where: str) -> datetime | float | int:
+    if not isinstance(value, str):
+        if not abs(_number(value, where)) <= _LATEST:
+            raise UsageError(f"{where} expects seconds or numbers of frames up to {_LATEST:g}, got {value!r}.")
+        return value
+    try:
+        date = datetime.fromisoformat(value)
+        date.astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise UsageError(f"{where} expects dates as ISO 8601, got {value!r}.") from None
+    return date
 
 
 def _check_schema(document: Any, expected: tuple[str, ...], where: str) -> None:
@@ -241,6 +309,8 @@ def _number(value: float, where: str) -> float:
     return number
 
 
+_TIMES: dict[str, type | tuple[type, ...]] = {"date": str, **dict.fromkeys(CLOCKS[1:], (int, float))}
+_LATEST = 1e12  # thirty thousand years
 _NAMES = {str: "text", int: "a whole number", float: "a number", list: "a list", dict: "an object"}
 
 

@@ -71,6 +71,7 @@ class SearchesFolder:
                 "frames_searched": result.frames_searched,
                 "skipped": len(result.skipped),
                 "matches": len(result.matches),
+                **({} if result.sightings is None else {"sightings": len(result.sightings)}),
                 "best_score": json_writer.best_score(result),
                 "best": json_writer.match_document(result.matches[0]) if result.matches else None,
             }

@@ -5,10 +5,10 @@ are then made from matches as they are found, and neither the results nor `finis
 
 With several queries every format says whose a match is: JSON has a search for each (schema `qeeps.searches/1`), JSONL
 a field `query` and CSV a column `query` with the query's id, COCO a category for each.
+
+Where sightings are asked for, JSON holds them beside the matches, and a line of JSONL or CSV is a sighting.
 """
 
-import csv
-import io
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,11 +16,9 @@ from pathlib import Path
 from qeeps_cli.errors import UsageError
 from qeeps_cli.output import json_writer
 from qeeps_cli.output.coco import CocoDataset
+from qeeps_cli.output.csv_table import SIGHTING_COLUMNS, CsvTable, name_cell, sighting_rows
 from qeeps_cli.output.searches import encode_search, join_searches
 from qeeps_cli.types import Match, SearchResult
-
-# A spreadsheet takes a cell that begins with one of these for a formula, also inside quotes.
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 class Writer(ABC):
@@ -90,16 +88,20 @@ class FlowingJsonlWriter(JsonlWriter):
         """Its matches were lines already."""
 
 
-class CsvWriter(Writer):
-    """A match a row under a header line.
+class SightingsJsonlWriter(JsonlWriter):
+    """A sighting a line, as in the JSON's `sightings`."""
 
-    Names are quoted and keep their bytes, also those that are not UTF-8. One that a spreadsheet would take for a
-    formula begins with `./`, which is the same file. Where a match is in a video, there are three columns more, empty
-    for matches in pictures.
-    """
+    def take(self, id: str, result: SearchResult) -> None:
+        whose = {"query": id} if self.several else {}
+        sightings = map(json_writer.sighting_document, result.sightings or ())
+        self._lines += [json_writer.dump_line({**whose, **sighting}) for sighting in sightings]
+
+
+class CsvWriter(Writer):
+    """A match a row under a header line; see `csv_table` for names."""
 
     columns = ("rank", "image", "x", "y", "w", "h", "score", "person_score")
-    video_columns = ("video", "time", "frame")
+    video_columns = ("video", "time", "frame")  # where a match is in a video; empty for matches in pictures
 
     def __init__(self, *common, **options):
         super().__init__(*common, **options)
@@ -109,25 +111,33 @@ class CsvWriter(Writer):
     def take(self, id: str, result: SearchResult) -> None:
         whose = [id] if self.several else []
         for match in map(json_writer.match_document, result.matches):
-            row = [match["rank"], _no_formula(match["image"]), *match["box"], match["score"], match["person_score"]]
+            row = [match["rank"], name_cell(match["image"]), *match["box"], match["score"], match["person_score"]]
             self._rows.append([*whose, *row])
-            moment = [_no_formula(match["video"]), match["time"], match["frame"]] if "video" in match else [""] * 3
+            moment = [name_cell(match["video"]), match["time"], match["frame"]] if "video" in match else [""] * 3
             self._moments.append(moment)
 
     def finish(self) -> bytes:
         in_videos = any(any(moment) for moment in self._moments)
-        text = io.StringIO()
-        columns = (*(("query",) if self.several else ()), *self.columns, *(self.video_columns if in_videos else ()))
-        text.write(",".join(columns) + "\n")
-        # Text is always quoted: a reader then keeps a carriage return or a newline inside a file name.
-        rows = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
+        whose = ("query",) if self.several else ()
+        table = CsvTable((*whose, *self.columns, *(self.video_columns if in_videos else ())))
         for row, moment in zip(self._rows, self._moments, strict=True):
-            rows.writerow([*row, *moment] if in_videos else row)
-        return text.getvalue().encode("utf-8", "surrogateescape")
+            table.add([[*row, *moment] if in_videos else row])
+        return table.encode()
 
 
-def _no_formula(name: str) -> str:
-    return f"./{name}" if name.startswith(_FORMULA) else name
+class SightingsCsvWriter(Writer):
+    """A sighting a row."""
+
+    def __init__(self, *common, **options):
+        super().__init__(*common, **options)
+        self._table = CsvTable((("query",) if self.several else ()) + SIGHTING_COLUMNS)
+
+    def take(self, id: str, result: SearchResult) -> None:
+        whose = [id] if self.several else []
+        self._table.add([*whose, *row] for row in sighting_rows(result.sightings or ()))
+
+    def finish(self) -> bytes:
+        return self._table.encode()
 
 
 class CocoWriter(Writer):
@@ -146,6 +156,11 @@ class CocoWriter(Writer):
 
 JSON, COCO = "json", "coco"
 WRITERS: dict[str, type[Writer]] = {JSON: JsonWriter, "jsonl": JsonlWriter, "csv": CsvWriter, COCO: CocoWriter}
+SIGHTING_WRITERS: dict[str, type[Writer]] = {
+    JSON: JsonWriter,
+    "jsonl": SightingsJsonlWriter,
+    "csv": SightingsCsvWriter,
+}
 
 
 def choose_format(name: str | None, file: Path | None) -> str:
@@ -170,26 +185,38 @@ def choose_format(name: str | None, file: Path | None) -> str:
     return name
 
 
-def check_format(name: str) -> None:
-    """Raises UsageError when no format is called that."""
+def check_format(name: str, *, sightings: bool = False) -> None:
+    """Raises UsageError when no format is called that, or when it cannot hold sightings and is to."""
     if name not in WRITERS:
         raise UsageError(f"--format expects one of {', '.join(WRITERS)}, got {name!r}.")
+    if sightings and name not in SIGHTING_WRITERS:
+        raise UsageError(f"--sightings expects a format of {', '.join(SIGHTING_WRITERS)}; {name} cannot hold them.")
 
 
 def get_writer(
-    name: str, weights: Mapping[str, str], mode: str, *, several: bool = False, flows: bool = False
+    name: str,
+    weights: Mapping[str, str],
+    mode: str,
+    *,
+    several: bool = False,
+    flows: bool = False,
+    sightings: bool = False,
 ) -> Writer:
-    """The writer of a format. flows: without ranks but as frames are finished, where the format can do that.
+    """The writer of a format. flows: without ranks but as frames are finished, where the format can do that. sightings:
+    whether the results have them.
 
     Raises UsageError for an unknown name.
     """
-    check_format(name)
-    kind = FlowingJsonlWriter if flows and name == "jsonl" else WRITERS[name]
+    check_format(name, sightings=sightings)
+    if sightings:
+        kind = SIGHTING_WRITERS[name]
+    else:
+        kind = FlowingJsonlWriter if flows and name == "jsonl" else WRITERS[name]
     return kind(weights, mode, several=several)
 
 
 def encode_result(name: str, result: SearchResult, weights: Mapping[str, str], mode: str) -> bytes:
     """One search in a format. Raises UsageError for an unknown name, NotANumberError."""
-    writer = get_writer(name, weights, mode)
+    writer = get_writer(name, weights, mode, sightings=result.sightings is not None)
     writer.take("", result)
     return writer.finish()

@@ -300,6 +300,7 @@ class _Search:
             skipped=[*self.gallery.skipped, *result.skipped],
             notes=list(dict.fromkeys([*self.notes, *picture.notes, *self.gallery.notes, *result.notes])),
             parameters=self._parameters(),
+            frames=self.gallery.frames,
         )
 
     def _parameters(self) -> dict[str, Any]:

@@ -1,4 +1,3 @@
-"use strict";
 // Filters, enlarges and judges the matches that the page already holds. Without it the page is complete but still.
 (() => {
   const SCHEMA = "qeeps.verdicts/1";
@@ -18,6 +17,7 @@
     search.section.querySelector(".query-open").addEventListener("click", () => openQuery(search));
     search.items = search.matches.map((match) => makeItem(search, match, byId(`m${number + 1}-${match.rank}`)));
     items.push(...search.items);
+    search.timeline = makeTimeline(search, (label) => showSighting(search, label));
   });
 
   // Verdicts
@@ -208,11 +208,12 @@
     for (const item of items) {
       const verdict = verdictOf(item);
       const fits = wanted === "all" || wanted === (verdict || "open");
-      item.visible = fits && item.match.score >= threshold && (!bestOnly || item.match.best);
+      item.visible = fits && item.match.score >= threshold && (!bestOnly || item.match.best) && item.search.timeline.shows(item.match);
       item.card.hidden = !item.visible;
     }
     for (const search of data.searches) {
       const best = Math.max(...search.matches.map((match) => match.score));
+      search.timeline.paint(search.verdicts);
       search.nothing.hidden = !search.items.length || search.items.some((item) => item.visible);
       search.nothing.textContent = best < threshold
         ? `No match scores ${threshold.toFixed(2)} or more; the best scores ${best.toFixed(3)}.`
@@ -225,6 +226,14 @@
     byId("undo").disabled = !history.length;
     byId("clear").disabled = byId("export").disabled = !items.some(verdictOf);
     if (current && !current.visible && !isOpen()) select(null);
+  }
+
+  // label: of the sighting that was chosen in the timeline; null: all are shown again.
+  function showSighting(search, label) {
+    update();
+    const best = label && search.items.find((item) => item.visible);
+    if (best) select(best, false);  // the timeline stays in view, for the next look at it
+    say(label ? `Only the sighting ${label}` : "All sightings");
   }
 
   function say(text) {
