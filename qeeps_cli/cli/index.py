@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qeeps_cli.cli import options
+from qeeps_cli.cli.engine_options import EngineOptions
 from qeeps_cli.cli.gallery_options import GalleryOptions
 from qeeps_cli.cli.groups import flat
 from qeeps_cli.cli.messages import Messages, format_count, visible_name
@@ -30,6 +31,7 @@ def index(
     batch: options.Batch = None,
     network: options.NetworkOptions,
     max_pixels: options.MaxPixels = None,
+    work: EngineOptions,
     dry_run: options.DryRun = False,
     as_json: options.AsJson = False,
     progress: options.Progress = True,
@@ -43,11 +45,13 @@ def index(
     """
     messages = Messages(quiet, verbose, progress)
     galleries.check()
+    work.check(device)
     from qeeps_cli.cli.loading import load, open_cache
     from qeeps_cli.images import MAX_PIXELS
 
-    gallery = galleries.find()
-    engine, checkpoint = load(weights, device, network.params(), messages)
+    gallery = galleries.find(objects=work.is_ray)
+    work.check_gallery(gallery, cache)
+    engine, checkpoint = load(weights, work.device(device, only_indexes=True), network.params(), messages)
     if dry_run:
         from qeeps_cli.cli.dry_run import show_plan
         from qeeps_cli.searching.preview import preview_index
@@ -61,15 +65,12 @@ def index(
     # An index that nobody can keep is of no use: the cache is required.
     with open_cache([gallery.home], cache, messages, require=True) as used, show_progress(messages) as show:
         began = time.monotonic()
-        summary = index_gallery(
-            engine,
-            gallery,
-            used,
-            batch=batch_size(engine, batch),
-            max_pixels=max_pixels or MAX_PIXELS,
-            refresh=refresh,
-            progress=show,
-        )
+        how = {"max_pixels": max_pixels or MAX_PIXELS, "refresh": refresh, "progress": show}
+        with work.crew(checkpoint, engine, gallery, used, only_indexes=True, batch=batch, **how) as crew:
+            if crew is None:
+                summary = index_gallery(engine, gallery, used, batch=batch_size(engine, batch), **how)
+            else:
+                summary = crew.index_gallery(gallery)
         used.flush()
         seconds = time.monotonic() - began
         place = used.folder

@@ -3,6 +3,7 @@
 from qeeps_cli.cli import options
 from qeeps_cli.cli import search_options as own
 from qeeps_cli.cli.delivery import deliver
+from qeeps_cli.cli.engine_options import EngineOptions
 from qeeps_cli.cli.gallery_options import GalleryOptions
 from qeeps_cli.cli.groups import flat
 from qeeps_cli.cli.messages import Messages
@@ -35,6 +36,7 @@ def search(
     batch: options.Batch = None,
     network: options.NetworkOptions,
     max_pixels: options.MaxPixels = None,
+    work: EngineOptions,
     dry_run: options.DryRun = False,
     progress: options.Progress = True,
     quiet: options.Quiet = False,
@@ -50,6 +52,7 @@ def search(
     if no_cache and (refresh or require_cache):
         raise UsageError("--no-cache leaves nothing for --refresh or --require-cache to use.")
     galleries.check(queries)
+    work.check(device, no_cache=no_cache)
     from qeeps_cli.images import MAX_PIXELS
     from qeeps_cli.searching.queries import read_requests
     from qeeps_cli.searching.request import SearchOptions
@@ -59,14 +62,15 @@ def search(
     requests = own.read_requests_of(query, box, person, queries)
     output.check()
     pictures = read_requests(requests, limits.max_pixels)
-    gallery = galleries.find(exclude=[output.out] if output.out else [])
+    gallery = galleries.find(exclude=[output.out] if output.out else [], objects=work.is_ray)
+    work.check_gallery(gallery, cache, needs_files=output.needs_frames)
 
     from qeeps_cli.cli.loading import load, open_cache
     from qeeps_cli.searching.people import choose_person
     from qeeps_cli.searching.plan import plan_search
     from qeeps_cli.searching.run import Tally, run_search
 
-    engine, checkpoint = load(weights, device, network.params(), messages)
+    engine, checkpoint = load(weights, work.device(device), network.params(), messages)
     plan, tally = plan_search(limits, len(gallery.frames), len(pictures), engine.device.type), Tally()
     if dry_run:
         from qeeps_cli.cli.dry_run import show_plan
@@ -93,11 +97,14 @@ def search(
     )
     with (
         delivering as delivery,
-        open_cache([gallery.home], cache, messages, use=not no_cache, require=require_cache) as used,
+        open_cache([gallery.home], cache, messages, use=not no_cache, require=require_cache or work.is_ray) as used,
         show_progress(messages, still=delivery.moves_terminal) as show,
+        work.crew(
+            checkpoint, engine, gallery, used, batch=batch, max_pixels=limits.max_pixels, refresh=refresh, progress=show
+        ) as crew,
     ):
         watching = {"progress": show, "tally": tally, "tell": delivery.tell}
-        results = run_search(engine, pictures, gallery, limits, cache=used, refresh=refresh, **watching)
+        results = run_search(engine, pictures, gallery, limits, cache=used, refresh=refresh, crew=crew, **watching)
         for picture, result in zip(pictures, results, strict=True):
             delivery.take(picture, result)
     tell_work(plan, tally, messages)

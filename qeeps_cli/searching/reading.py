@@ -17,6 +17,14 @@ MOST_THREADS = 8
 MOST_WAITING = 64  # frames in a batch that need no work but wait for their turn
 
 
+Read = Callable[[GalleryFrame, int], ImageFile]
+
+
+def read_frame(frame: GalleryFrame, max_pixels: int) -> ImageFile:
+    """The bytes of a frame's file. Raises ImageError as `read_file` does."""
+    return read_file(frame.path, max_pixels)
+
+
 @dataclass(frozen=True)
 class ReadFrame:
     """One of three: decoded; or stored, with what is known of it; or broken, with the reason."""
@@ -35,18 +43,19 @@ def read_frames(
     *,
     ahead: int,
     max_pixels: int,
+    read_bytes: Read = read_frame,
 ) -> Iterator[ReadFrame]:
     """The frames in their order.
 
     find: what is stored of a frame of this digest, None where something has to be computed; called in the threads too.
     cache: is asked for the digests of files that have not changed, and told those of files that were read; a file that
     changes while it is read gives the digest of the bytes that were decoded. ahead: how many frames at most wait
-    decoded.
+    decoded. read_bytes: gives a frame's bytes, or raises ImageError.
     """
 
     def read(frame: GalleryFrame) -> tuple[ReadFrame, ImageFile | None]:
         try:
-            file = read_file(frame.path, max_pixels)
+            file = read_bytes(frame, max_pixels)
             if (stored := find(frame, file.digest)) is not None:
                 return ReadFrame(frame, file.digest, stored=stored), file
             return ReadFrame(frame, file.digest, decode_image(file, max_pixels)), file

@@ -17,6 +17,7 @@ from qeeps_cli.device import resolve_device
 from qeeps_cli.model.config import InferenceParams
 from qeeps_cli.searching import out_of_memory
 from qeeps_cli.searching.cascade import shortlist
+from qeeps_cli.searching.crew import Crew
 from qeeps_cli.searching.engine import Engine, QueryPerson
 from qeeps_cli.searching.exact import FrameAnswer, search_pairs
 from qeeps_cli.searching.findings import Findings
@@ -24,6 +25,7 @@ from qeeps_cli.searching.galleries import Gallery
 from qeeps_cli.searching.indexing import IndexedFrame, index_frames
 from qeeps_cli.searching.out_of_memory import Batches, OutOfMemory
 from qeeps_cli.searching.plan import Plan, plan_search
+from qeeps_cli.searching.reading import Read, read_frame
 from qeeps_cli.searching.request import QueryPicture, SearchOptions
 from qeeps_cli.searching.scoring import CachedGallery, Scorer, best_of_frames, rank_cached
 from qeeps_cli.types import GalleryFrame, Match, SearchResult
@@ -51,6 +53,11 @@ class Tally:
             kind = "frames" if isinstance(item, IndexedFrame) else "pairs"
             name = f"{kind}_{'cached' if item.was_cached else 'computed'}"
             setattr(self, name, getattr(self, name) + 1)
+
+    def move(self, kind: str, number: int) -> None:
+        """So many of the cached ones, frames or pairs, were computed by a crew just before."""
+        setattr(self, f"{kind}_computed", getattr(self, f"{kind}_computed") + number)
+        setattr(self, f"{kind}_cached", getattr(self, f"{kind}_cached") - number)
 
 
 def load_engine(
@@ -94,15 +101,16 @@ def run_search(
     progress: Progress = lambda done, total, what: None,
     tally: Tally | None = None,
     tell: Tell | None = None,
+    crew: Crew | None = None,
 ) -> Iterator[SearchResult]:
     """Search the gallery for each picture's person; the results come in the order of the pictures.
 
     cache: read and filled; None: nothing is kept. refresh: compute again what it holds. progress: called with (done,
     total, what) as frames and pairs are answered. tally: counts what was computed. tell: called with the number of a
-    query (from 0) and matches as their scores become final, as `Findings` says. The results do not depend on what the
-    cache held before. Raises NothingToSearchError when no frame could be used, NotANumberError when the network
-    gives a score that is not finite, OutOfMemory when a frame does not fit into the device's memory and the device was
-    asked for by name or told matches already.
+    query (from 0) and matches as their scores become final, as `Findings` says. crew: fills the cache first, which must
+    be one. The results do not depend on what the cache held before. Raises NothingToSearchError when no frame could be
+    used, NotANumberError when the network gives a score that is not finite, OutOfMemory when a frame does not fit into
+    the device's memory and the device was asked for by name or told matches already.
     """
     options = options or SearchOptions()
     plan = plan_search(options, len(gallery.frames), len(pictures), engine.device.type)
@@ -111,7 +119,9 @@ def run_search(
     # Without a cache, what the second look at the frames needs is kept in a temporary one.
     temporary = nullcontext(cache) if keeping or plan.mode == "exact" else Cache(None, warn=lambda text: None)
     with temporary as used:
-        search = _Search(engine, gallery, options, plan, used, refresh, progress, tally, tell, len(pictures), keeping)
+        search = _Search(
+            engine, gallery, options, plan, used, refresh, progress, tally, tell, len(pictures), keeping, crew
+        )
         for start in range(0, len(pictures), TOGETHER):
             yield from search.run_or_on_cpu(pictures[start : start + TOGETHER], start)
 
@@ -139,6 +149,7 @@ class _Search:
     tell: Tell | None
     queries: int
     keeps_pairs: bool
+    crew: Crew | None = None
     pairs_done: int = 0
     notes: list[str] = field(default_factory=list)
 
@@ -237,6 +248,9 @@ class _Search:
             def wanted(frame: GalleryFrame) -> Sequence[int]:
                 return by_name[frame.name]
 
+        if self.crew is not None:
+            everything = {place: range(len(pictures)) for place in range(len(frames))} if chosen is None else chosen
+            self.tally.move("pairs", self.crew.compare(pictures, everything))
         stores = None
         if self.keeps_pairs:
             key = self.engine.fingerprint()
@@ -249,8 +263,9 @@ class _Search:
             max_pixels=self.options.max_pixels,
             stores=stores,
             cache=self.cache if self.keeps_pairs else None,
-            refresh=self.refresh,
+            refresh=self.refresh and self.crew is None,
             wanted=wanted,
+            read=self._read,
         )
         total = self.queries * (self.plan.shortlist or len(frames))
         for (place, query), (_, answer) in zip(expected, answers, strict=True):
@@ -265,6 +280,8 @@ class _Search:
     @cached_property
     def _index(self) -> _Index:
         frames = self.gallery.frames
+        if self.crew is not None:
+            self.tally.move("frames", self.crew.index(frames))
         indexed = index_frames(
             self.engine,
             frames,
@@ -272,8 +289,9 @@ class _Search:
             self.cache,
             batch=batch_size(self.engine, self.options.batch),
             max_pixels=self.options.max_pixels,
-            refresh=self.refresh,
+            refresh=self.refresh and self.crew is None,
             load=False,
+            read=self._read,
         )
         index = _Index([], np.zeros(len(frames), np.int64))
         for place, item in enumerate(indexed):
@@ -287,6 +305,10 @@ class _Search:
             if item.note:
                 index.notes[place] = item.note
         return replace(index, places=index.places[: len(index.digests)])
+
+    @property
+    def _read(self) -> Read:
+        return read_frame if self.crew is None else self.crew.read
 
     @cached_property
     def _cached(self) -> CachedGallery:
