@@ -116,8 +116,8 @@ class Cache:
             return {key: table.snapshot() for key, table in self._tables.items()}
 
     def reload(self) -> None:
-        """Sees what other processes have published meanwhile. At the end their small segments are merged as if they were
-        of this process."""
+        """Sees what other processes have published meanwhile. At the end their small segments are merged as if they
+        were of this process."""
         with self._lock:
             for key, table in self._tables.items():
                 table.flush()

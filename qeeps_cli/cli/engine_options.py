@@ -29,7 +29,7 @@ Address = Annotated[
     str | None,
     typer.Option(
         metavar="HOST:PORT|auto",
-        help="With --engine ray: the cluster, auto being this machine's. Default: a Ray of its own, here, for this run.",
+        help="With --engine ray: the cluster, auto being this machine's. Default: one of its own, here, for this run.",
     ),
 ]
 Workers = Annotated[

@@ -8,7 +8,8 @@ import signal
 import socket
 import sys
 import tempfile
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from typing import Any
 
@@ -71,19 +72,20 @@ class Cluster:
 
     def connect(self) -> None:
         """Raises UsageError, ClusterError."""
+        _check_address(self.address)
         if self.address is None:
             _set_token()
         ray = load_ray()
         if ray.is_initialized():
             return
-        _check_address(self.address)
         terminate = signal.getsignal(signal.SIGTERM)  # which Ray replaces
         quiet = {"log_to_driver": False, "configure_logging": True, "logging_level": logging.ERROR}
         try:
-            if self.address is None:
-                ray.init(address="local", include_dashboard=False, **self._own(), **quiet)
-            else:
-                ray.init(address=self.address, **quiet)
+            with _muted():
+                if self.address is None:
+                    ray.init(address="local", include_dashboard=False, **self._own(), **quiet)
+                else:
+                    ray.init(address=self.address, **quiet)
         except (ConnectionError, ValueError, RuntimeError, OSError) as error:
             place = "on this machine" if self.address is None else f"at {self.address}"
             raise ClusterError(
@@ -157,6 +159,24 @@ def _check_address(address: str | None) -> None:
             "machine starts one and tells its address; see docs/scale.md."
         ) from None
     raise ClusterError(f"no Ray answers at {address} within {ANSWER_SECONDS:.0f} s. Check the address and firewalls.")
+
+
+@contextmanager
+def _muted() -> Iterator[None]:
+    """Ray's own core writes past Python to stdout and stderr when it starts, whatever it is told."""
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            stream.flush()
+    kept = [(number, os.dup(number)) for number in (1, 2)]
+    try:
+        with open(os.devnull, "wb") as nowhere:
+            for number, _ in kept:
+                os.dup2(nowhere.fileno(), number)
+        yield
+    finally:
+        for number, copy in kept:
+            os.dup2(copy, number)
+            os.close(copy)
 
 
 def _cores() -> int:

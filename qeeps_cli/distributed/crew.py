@@ -6,11 +6,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from qeeps_cli.cache.folder import marked
 from qeeps_cli.cache.store import Cache
 from qeeps_cli.distributed import objects
 from qeeps_cli.distributed.cluster import Cluster
 from qeeps_cli.distributed.pool import fingerprint_of_workers, run
+from qeeps_cli.distributed.scoring import SharedGallery
 from qeeps_cli.distributed.task import Answer, Task
 from qeeps_cli.distributed.worker import Comparer, Indexer, Worker
 from qeeps_cli.errors import ImageError
@@ -22,6 +25,9 @@ from qeeps_cli.searching.indexing import IndexedFrame, IndexSummary, summarise
 from qeeps_cli.searching.reading import find_usable
 from qeeps_cli.searching.request import QueryPicture
 from qeeps_cli.types import GalleryFrame
+
+FEWEST = 8  # frames of a search that are worth the start of workers
+SHARED_FRAMES = 1_000_000  # from here on people are scored by workers, too
 
 Progress = Callable[[int, int, str], None]
 Assigned = list[tuple[int, GalleryFrame, Sequence[int]]]
@@ -50,7 +56,7 @@ class RayCrew:
 
     def index(self, frames: Sequence[GalleryFrame]) -> int:
         """Of frames that are not stored; see `Crew.index`."""
-        return sum(answer.computed for answer in self._index(frames).values())
+        return sum(answer.computed for answer in self._index(frames, self._fewest).values())
 
     def index_gallery(self, gallery: Gallery) -> IndexSummary:
         """As `searching.indexing.index_gallery`. Raises NothingToSearchError, WorkerError, ClusterError, CacheError."""
@@ -74,8 +80,15 @@ class RayCrew:
             ]
             if missing:
                 work.append((place, frame, missing))
-        answers = self._give(Comparer, work, "frames compared by workers", queries)
+        answers = self._give(Comparer, work, "frames compared by workers", queries, fewest=self._fewest)
         return sum(answer.computed for answer in answers.values())
+
+    def people(self, digests: Sequence[str], form: tuple[np.ndarray, float] | None) -> SharedGallery | None:
+        """See `Crew.people`. What one process scores in seconds is not worth the start of others."""
+        if len(digests) < SHARED_FRAMES:
+            return None
+        self.cache.flush()
+        return SharedGallery(self.cluster, self.cache, self.fingerprint, digests, form)
 
     def read(self, frame: GalleryFrame, max_pixels: int) -> ImageFile:
         """What a worker could not read is not read again: see `Crew.read`."""
@@ -83,7 +96,12 @@ class RayCrew:
             raise ImageError(frame.path, self._broken[frame.name])
         return objects.read(frame, max_pixels)
 
-    def _index(self, frames: Sequence[GalleryFrame]) -> dict[int, Answer]:
+    @property
+    def _fewest(self) -> int:
+        """To refresh is the workers' task alone: who comes after them believes the cache."""
+        return 1 if self.refresh else FEWEST
+
+    def _index(self, frames: Sequence[GalleryFrame], fewest: int = 1) -> dict[int, Answer]:
         """By place, of the frames that had to be given to workers."""
         if self.fingerprint is None:
             self.fingerprint = fingerprint_of_workers(self.cluster, self._task("", ()))
@@ -93,7 +111,7 @@ class RayCrew:
             digest = None if self.refresh else self.cache.digest_of(frame.path)
             if digest is None or find_usable(store, digest, self.max_pixels, proposals=False) is None:
                 work.append((place, frame, ()))
-        return self._give(Indexer, work, "frames indexed by workers")
+        return self._give(Indexer, work, "frames indexed by workers", fewest=fewest)
 
     def _indexed(self, frames: Sequence[GalleryFrame], answers: Mapping[int, Answer]) -> Iterator[IndexedFrame]:
         store = self.cache.frames(self.fingerprint)
@@ -108,11 +126,18 @@ class RayCrew:
                 )
 
     def _give(
-        self, worker: type[Worker], work: Assigned, what: str, queries: tuple[QueryPicture, ...] = ()
+        self,
+        worker: type[Worker],
+        work: Assigned,
+        what: str,
+        queries: tuple[QueryPicture, ...] = (),
+        *,
+        fewest: int,
     ) -> dict[int, Answer]:
-        """The answers by place. The cache then holds what they tell of."""
+        """The answers by place; none where the work is less than `fewest` frames. The cache then holds what they tell
+        of."""
         answers: dict[int, Answer] = {}
-        if not work:
+        if len(work) < fewest:
             return answers
         self.cache.flush()
         absolute = [(place, _absolute(frame), numbers) for place, frame, numbers in work]

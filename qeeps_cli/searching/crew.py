@@ -3,8 +3,11 @@
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
+import numpy as np
+
 from qeeps_cli.images import ImageFile
 from qeeps_cli.searching.request import QueryPicture
+from qeeps_cli.searching.scoring import People
 from qeeps_cli.types import GalleryFrame
 
 
@@ -18,6 +21,9 @@ class Crew(Protocol):
     def compare(self, pictures: Sequence[QueryPicture], wanted: Mapping[int, Sequence[int]]) -> int:
         """Pairs: wanted are the frames, by their places in the gallery, with the numbers of their pictures. Gives how
         many were computed."""
+
+    def people(self, digests: Sequence[str], form: tuple[np.ndarray, float] | None) -> People | None:
+        """The cached people of frames, for `CachedGallery`'s arguments; None: the search scores them itself."""
 
     def read(self, frame: GalleryFrame, max_pixels: int) -> ImageFile:
         """The bytes of a frame. Raises ImageError."""

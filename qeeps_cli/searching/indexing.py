@@ -46,7 +46,8 @@ def index_frames(
 
     store, cache: None: nothing is kept. refresh: run what is stored, and replace it. load: with the detections of
     stored frames. proposals: whether a frame's detections have to hold its proposals; a stored one without them does
-    not count. read: where the bytes of frames come from. Raises OutOfMemory when the device's memory does not suffice for one frame.
+    not count. read: where the bytes of frames come from. Raises OutOfMemory when the device's memory does not suffice
+    for one frame.
     """
     index = _Index(engine, store, max_pixels, refresh, load, proposals or (lambda frame: False))
     reads = read_frames(

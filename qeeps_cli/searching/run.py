@@ -27,7 +27,7 @@ from qeeps_cli.searching.out_of_memory import Batches, OutOfMemory
 from qeeps_cli.searching.plan import Plan, plan_search
 from qeeps_cli.searching.reading import Read, read_frame
 from qeeps_cli.searching.request import QueryPicture, SearchOptions
-from qeeps_cli.searching.scoring import CachedGallery, Scorer, best_of_frames, rank_cached
+from qeeps_cli.searching.scoring import CachedGallery, People, Scorer
 from qeeps_cli.types import GalleryFrame, Match, SearchResult
 from qeeps_cli.weights import Checkpoint, find_weights, load_model, read_checkpoint
 
@@ -216,16 +216,16 @@ class _Search:
             for number in np.flatnonzero(wanted[query]).tolist():
                 place = int(index.places[number])
                 wanted[query, number] = ranking.see(place, index.digests[number], index.notes.get(place))
-        rank_cached(self._cached, scorer, rankings, index.places, wanted)
+        self._cached.rank(scorer, rankings, index.places, wanted)
         if self.options.min_score is not None:  # below it nobody was ranked
-            best = best_of_frames(self._cached, scorer)
+            best = self._cached.best(scorer)
             for query, finding in enumerate(findings):
                 finding.see_scores(best[query, wanted[query]])
 
     def _shortlists(self, pictures: Sequence[QueryPicture], scorer: Scorer) -> list[list[int]]:
         """For each query the frames to compare exactly, as numbers in the index."""
         digests, lists = self._index.digests, []
-        for picture, best in zip(pictures, best_of_frames(self._cached, scorer), strict=True):
+        for picture, best in zip(pictures, self._cached.best(scorer), strict=True):
             if self.options.exclude_query:
                 best[[number for number, digest in enumerate(digests) if digest == picture.query.digest]] = -np.inf
             lists.append(shortlist(best, self.plan.shortlist))
@@ -311,7 +311,11 @@ class _Search:
         return read_frame if self.crew is None else self.crew.read
 
     @cached_property
-    def _cached(self) -> CachedGallery:
+    def _cached(self) -> People:
+        if self.crew is not None:
+            shared = self.crew.people(self._index.digests, self.engine.closed_form())
+            if shared is not None:
+                return shared
         store = self.cache.frames(self.engine.fingerprint())
         return CachedGallery(store, self._index.digests, self.engine.closed_form())
 
