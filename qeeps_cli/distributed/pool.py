@@ -4,6 +4,7 @@ import logging
 import math
 import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from qeeps_cli.distributed.cluster import Cluster, load_ray
@@ -14,6 +15,11 @@ from qeeps_cli.types import GalleryFrame
 
 SEGMENT_FRAMES = 128  # of a batch, which is what a lost worker loses: about a minute of a core
 IN_FLIGHT = 2  # batches that wait at a worker, so that none idles and none hoards
+SETTINGS = {
+    "enable_progress_bars": False,
+    "max_consecutive_actor_init_deaths": 3,
+    "execution_no_progress_timeout_s": 3600.0,  # a frame that kills whoever takes it would be repeated for ever
+}
 
 
 def run(
@@ -26,14 +32,13 @@ def run(
     """
     workers, ray = cluster.workers, load_ray()
     reference = ray.put(task)
-    with _quietly(ray):
+    with _settings(ray):
         dataset = ray.data.from_arrow(list(_tables(work, workers))).map_batches(
             worker,
             batch_size=None,  # a block, which is a batch
             batch_format="numpy",
             compute=ray.data.ActorPoolStrategy(size=workers, max_tasks_in_flight_per_actor=IN_FLIGHT),
             fn_constructor_kwargs={"task": reference},
-            udf_modifying_row_count=True,
             **cluster.needs,
         )
         try:
@@ -65,26 +70,26 @@ def _tables(work: Sequence[tuple[int, GalleryFrame, Sequence[int]]], workers: in
         yield pyarrow.table(frame_columns(work[start : start + size]))
 
 
-class _quietly:
-    """Ray Data without bars and announcements: progress is told by the command, on stderr."""
-
-    def __init__(self, ray: Any):
-        self.context = ray.data.DataContext.get_current()
-        self.loggers = [logging.getLogger(name) for name in ("ray", "ray.data")]
-
-    def __enter__(self) -> None:
-        self.before = self.context.enable_progress_bars, [logger.level for logger in self.loggers]
-        self.context.enable_progress_bars = False
-        for logger in self.loggers:
+@contextmanager
+def _settings(ray: Any) -> Iterator[None]:
+    """Ray Data's, as this needs them: without bars and announcements, for the command tells its progress itself;
+    forgiving to workers that die while they load, but not for ever."""
+    context = ray.data.DataContext.get_current()
+    loggers = [logging.getLogger(name) for name in ("ray", "ray.data")]
+    levels = [logger.level for logger in loggers]
+    before = {name: getattr(context, name) for name in SETTINGS}
+    try:
+        for name, value in SETTINGS.items():
+            setattr(context, name, value)
+        for logger in loggers:
             logger.setLevel(logging.ERROR)
-        self.warnings = warnings.catch_warnings()
-        self.warnings.__enter__()
-        warnings.filterwarnings("ignore", module=r"ray\.")
-
-    def __exit__(self, *error: object) -> None:
-        self.warnings.__exit__(*error)
-        self.context.enable_progress_bars, levels = self.before
-        for logger, level in zip(self.loggers, levels, strict=True):
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module=r"ray\.")
+            yield
+    finally:
+        for name, value in before.items():
+            setattr(context, name, value)
+        for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
 
 
