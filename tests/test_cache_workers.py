@@ -27,7 +27,7 @@ def snapshots_of(folder) -> dict:
 def test_a_worker_knows_what_is_there_without_reading_it(folder, monkeypatch):
     stored = fill(folder, "abc")
     given = snapshots_of(folder)
-    monkeypatch.setattr(disk, "_check_all", lambda paths, found: pytest.fail("a segment was read once more"))
+    monkeypatch.setattr(disk, "_check", lambda path: pytest.fail("a segment was read once more"))
     with Cache(folder, warn=refuse, snapshots=given) as worker:
         store = worker.frames(FINGERPRINT)
         assert all(same(store.get(digest(name)), stored[name]) for name in "abc") and digest("d") not in store
@@ -48,8 +48,10 @@ def test_what_a_worker_was_told_of_may_have_been_merged_meanwhile(folder):
 def test_who_sent_workers_sees_what_they_published_and_tidies_up(folder):
     with Cache(folder, warn=refuse) as cache:
         store = cache.frames(FINGERPRINT)
-        for number in range(MANY):
-            fill(folder, [number])
+        for number in range(MANY):  # workers, which publish and are ended
+            worker = Cache(folder, warn=refuse, snapshots=cache.snapshots())
+            worker.frames(FINGERPRINT).add(digest(number), "", SIZE, found(number))
+            worker.flush()
         assert digest(0) not in store
         cache.reload()
         assert all(digest(number) in store for number in range(MANY)) and len(segments(folder)) == MANY

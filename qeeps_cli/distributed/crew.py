@@ -70,7 +70,7 @@ class RayCrew:
         work: Assigned = []
         for place, numbers in wanted.items():
             frame = self.frames[place]
-            digest = self.cache.digest_of(frame.path)
+            digest = self._digest_of(frame)
             missing = [
                 number
                 for number in numbers
@@ -108,7 +108,7 @@ class RayCrew:
         store = self.cache.frames(self.fingerprint)
         work: Assigned = []
         for place, frame in enumerate(frames):
-            digest = None if self.refresh else self.cache.digest_of(frame.path)
+            digest = None if self.refresh else self._digest_of(frame)
             if digest is None or find_usable(store, digest, self.max_pixels, proposals=False) is None:
                 work.append((place, frame, ()))
         return self._give(Indexer, work, "frames indexed by workers", fewest=fewest)
@@ -116,14 +116,19 @@ class RayCrew:
     def _indexed(self, frames: Sequence[GalleryFrame], answers: Mapping[int, Answer]) -> Iterator[IndexedFrame]:
         store = self.cache.frames(self.fingerprint)
         for place, frame in enumerate(frames):
-            if (answer := answers.get(place)) is None:
-                about = store.about(self.cache.digest_of(frame.path))
-                yield IndexedFrame(frame, note=about.note, was_cached=True, people=about.people)
-            else:
+            if answer := answers.get(place):
                 was_cached = not answer.computed
                 yield IndexedFrame(
                     frame, answer.digest, None, answer.skipped, answer.note, was_cached, answer.people
                 )
+            elif (digest := self._digest_of(frame)) and (about := store.about(digest)):
+                yield IndexedFrame(frame, digest, note=about.note, was_cached=True, people=about.people)
+            else:
+                yield IndexedFrame(frame, skipped="changed while the others were indexed; run the same command again")
+
+    def _digest_of(self, frame: GalleryFrame) -> str | None:
+        """Where it is known without reading anything. Of a video's frame it is not that of the file."""
+        return self.cache.digest_of(frame.path) if frame.moment is None else None
 
     def _give(
         self,
