@@ -44,7 +44,7 @@ def run(
         try:
             for batch in dataset.iter_batches(batch_size=None, batch_format="numpy", prefetch_batches=0):
                 yield from map(parse_answer, batch["answer"].tolist())
-        except ray.exceptions.RayError as error:
+        except (ray.exceptions.RayError, ray.data.exceptions.ExecutionTimeoutError) as error:
             raise _explained(error) from error
 
 
