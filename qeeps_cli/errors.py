@@ -85,6 +85,12 @@ class DeviceError(QeepsError):
     exit_code = ExitCode.USAGE
 
 
+class ClusterError(QeepsError):
+    """The machines that were to share the work cannot do it."""
+
+    exit_code = ExitCode.USAGE
+
+
 class NotANumberError(QeepsError):
     """The network gave a score that is not a number; nothing of it is written."""
 

@@ -99,6 +99,13 @@ def read_file(path: Path | str, max_pixels: int = MAX_PIXELS) -> ImageFile:
     return ImageFile(path, data, hashlib.blake2b(data, digest_size=16).hexdigest(), status, read_at)
 
 
+def image_of(path: Path, data: bytes) -> ImageFile:
+    """What `read_file` gives, for bytes that are in no file. Raises ImageError where there are none."""
+    if not data:
+        raise ImageError(path, "the file is empty")
+    return ImageFile(path, data, hashlib.blake2b(data, digest_size=16).hexdigest(), None, time.time_ns())
+
+
 def decode_image(file: ImageFile, max_pixels: int = MAX_PIXELS) -> Decoded:
     """The second half of `read_image`: the pixels. Raises ImageError as that does."""
     try:

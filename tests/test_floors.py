@@ -31,6 +31,7 @@ FLOORS = {
     "weights": 3,
     "checkpoints": 4,
     "searching": 4,
+    "distributed": 5,
     "evaluation": 5,
     "output": 5,
     "training": 6,
@@ -47,6 +48,9 @@ LIBRARIES = {
     "av": {"videos"},
     "typer": {"cli"},
     "rich": {"cli"},
+    "ray": {"distributed"},
+    "pyarrow": {"distributed"},
+    "fsspec": {"distributed"},
     "click": set(),  # Typer brings its own
     "scipy": {"datasets"},
     "matplotlib": {"training"},
@@ -185,7 +189,8 @@ def loaded_by(modules: list[str]) -> set[str]:
 
 
 def test_the_command_line_starts_without_torch():
-    assert not {"torch", "torchvision", "h5py", "scipy", "matplotlib", "av"} & loaded_by(["qeeps_cli", "qeeps_cli.cli"])
+    heavy = {"torch", "torchvision", "h5py", "scipy", "matplotlib", "av", "ray"}
+    assert not heavy & loaded_by(["qeeps_cli", "qeeps_cli.cli"])
 
 
 def test_what_needs_no_torch_does_not_load_it():

@@ -1,6 +1,7 @@
 """Scores of cached people: the network's own, whatever the cuts of the cache, with bounded memory."""
 
 import hashlib
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qeeps_cli.cache.store import Cache, FrameStore
+from qeeps_cli.distributed.scoring import shares
 from qeeps_cli.gallery import FrameList
 from qeeps_cli.model.qsimnet import QSimNet
 from qeeps_cli.searching import scoring
@@ -246,6 +248,37 @@ def test_once_the_ranking_is_full_hardly_anybody_is_scored_again(tmp_path, monke
             np.arange(1_000), np.ones((1, 1_000), bool),
         )  # fmt: skip
     assert len(scored) >= 10 and 10 <= sum(scored) < 200  # of 20,000
+
+
+@pytest.mark.parametrize("kind", FORMS)
+@pytest.mark.parametrize("options", [{}, {"top_k": 4}, {"min_score": 0.3}])
+@pytest.mark.parametrize("count", [1, 4, 50])
+def test_shares_of_the_segments_merge_into_the_whole_ranking(kind, options, count, folders, monkeypatch):
+    """As workers on other machines score them."""
+    monkeypatch.setattr("qeeps_cli.searching.ranking.LISTED", 5)
+    queries, form = units(3, seed=999), form_of(kind)
+    digests, scorer = [digest(i) for i in range(len(COUNTS))], Scorer(queries, form)
+    places, wanted = np.arange(len(COUNTS)), np.ones((3, len(COUNTS)), bool)
+    wanted[1, 4] = False
+    with Cache(folders[1], warn=pytest.fail) as cache:
+        whole, merged = ([empty_ranking(options) for _ in queries] for _ in range(2))
+        gallery = CachedGallery(cache.frames({}), digests, form)
+        gallery.rank(scorer, whole, places, wanted)
+        best = np.zeros((3, len(COUNTS)), np.float32)
+        for share in shares(cache, {}, digests, form, count):
+            share = pickle.loads(pickle.dumps(share))
+            best[:, share.numbers] = share.best(scorer)
+            for ranking, rows in zip(merged, share.rank(scorer, SearchOptions(**options), places, wanted), strict=True):
+                ranking.add(rows)
+        assert np.array_equal(best, gallery.best(scorer))
+    assert [ranking.result() for ranking in merged] == [ranking.result() for ranking in whole]
+
+
+def empty_ranking(options: dict) -> Ranking:
+    names = FrameList(Path("gallery"), [f"{i}.jpg" for i in range(len(COUNTS))])
+    ranking = Ranking(Query(Path("q"), None, "q"), names, SearchOptions(**options))
+    ranking.searched = len(COUNTS)
+    return ranking
 
 
 def test_frames_can_be_left_out(folders):

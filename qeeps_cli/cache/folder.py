@@ -13,9 +13,9 @@ import secrets
 import socket
 import stat
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -90,9 +90,9 @@ def publish(folder: Path, kind: str, content: bytes | memoryview) -> Path:
     Raises OutputError on a full disk, NotWritableError where the folder does not take files.
     """
     path = folder / f"{kind}-{hashlib.sha256(content).hexdigest()[:32]}.h5"
-    try:
+    with _failing_as_ours(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        temporary = folder / f".qeeps-{_machine()}-{os.getpid()}-{secrets.token_hex(6)}.tmp"
+        temporary = folder / _temporary_name()
         try:
             _write(temporary, content)
             os.replace(temporary, path)
@@ -101,14 +101,6 @@ def publish(folder: Path, kind: str, content: bytes | memoryview) -> Path:
                 temporary.unlink()
             raise
         _sync_folder(folder)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        if error.errno in _NOT_ALLOWED:
-            raise NotWritableError(reason) from error
-        raise OutputError(
-            f"cannot write to the cache {folder}: {reason}. What was published before is safe. Free some space and run "
-            "the same command again, or name another place with --cache."
-        ) from error
     return path
 
 
@@ -127,6 +119,23 @@ def is_writable(folder: Path) -> bool:
     while not os.path.lexists(folder) and folder != folder.parent:
         folder = folder.parent
     return os.path.isdir(folder) and os.access(folder, os.W_OK | os.X_OK)
+
+
+@contextmanager
+def marked(folder: Path) -> Iterator[str]:
+    """A temporary file there, as long as the block lasts; gives its name, by which others recognise the folder.
+
+    Raises OutputError on a full disk, NotWritableError where the folder does not take files.
+    """
+    path = folder / _temporary_name()
+    with _failing_as_ours(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        _write(path, b"")
+    try:
+        yield path.name
+    finally:
+        with suppress(OSError):
+            path.unlink()
 
 
 def is_stale(temporary: Path) -> bool:
@@ -219,6 +228,24 @@ def _read(path: Path, found: Survey) -> Segment | None:
     except OSError as error:
         found.ignored.append(Ignored(path.name, f"cannot be read: {error}"))
     return None
+
+
+def _temporary_name() -> str:
+    return f".qeeps-{_machine()}-{os.getpid()}-{secrets.token_hex(6)}.tmp"
+
+
+@contextmanager
+def _failing_as_ours(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        if error.errno in _NOT_ALLOWED:
+            raise NotWritableError(reason) from error
+        raise OutputError(
+            f"cannot write to the cache {folder}: {reason}. What was published before is safe. Free some space and run "
+            "the same command again, or name another place with --cache."
+        ) from error
 
 
 def _write(path: Path, content: bytes | memoryview) -> None:

@@ -23,6 +23,10 @@ class FrameStore(DetectionStore):
         """The detections of many frames, with bounded memory, as often as they are iterated over."""
         return BlockReader(self._table, digests)
 
+    def places(self, digests: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Where (n, 16) uint8 digests lie: number of the segment and row, each (n,) int64; -1: not published."""
+        return self._table.snapshot().find(digests)
+
     def _own_columns(self, digest: str, name: str, detections: Detections) -> Row:
         return {
             "names": np.frombuffer(os.fsencode(name), np.uint8),

@@ -19,9 +19,12 @@ from qeeps_cli.cache.frames import FrameStore
 from qeeps_cli.cache.merge import merge_small
 from qeeps_cli.cache.pairs import PairStore
 from qeeps_cli.cache.segment import Segment, encode, read_segment
+from qeeps_cli.cache.snapshot import Snapshot
 from qeeps_cli.cache.table import Table
 from qeeps_cli.errors import CacheError, OutputError
 from qeeps_cli.types import Box
+
+Snapshots = dict[tuple[str, str], Snapshot]  # by kind and fingerprint
 
 
 class Cache:
@@ -29,18 +32,27 @@ class Cache:
 
     folder: made when the first segment is published; None: a temporary folder that is removed at the end. What is added
     to a folder that cannot be written goes to such a temporary folder too, and `writable` is False. warn: gets
-    sentences for the user. Any number of processes may use one folder.
+    sentences for the user. snapshots: of another process that has read and checked the folder (`Cache.snapshots`), so
+    that this one need not. Any number of processes may use one folder.
 
     Raises CacheError where the folder is a file or cannot be listed.
     """
 
-    def __init__(self, folder: Path | None, *, read_only: bool = False, warn: Callable[[str], None]):
+    def __init__(
+        self,
+        folder: Path | None,
+        *,
+        read_only: bool = False,
+        warn: Callable[[str], None],
+        snapshots: Snapshots | None = None,
+    ):
         self.folder = folder
         self.writable = False
         self._warn = warn
         self._lock = threading.RLock()
         self._tables: dict[tuple[str, str], Table] = {}
-        self._known: dict[Path, Segment] = {}
+        self._snapshots = snapshots or {}
+        self._known = {item.path: item for snapshot in self._snapshots.values() for item in snapshot.segments}
         self._published: set[tuple[str, str]] = set()
         self._temporary: Path | None = None
         self._remove_temporary: Callable[[], object] = lambda: None
@@ -88,11 +100,29 @@ class Cache:
         """Remembers a file's digest: see `FileMemory.remember`."""
         self._files.remember(path, stat, digest, taken_ns=taken_ns)
 
+    def tell(self, path: Path, digest: str) -> None:
+        """The digest of what is no file: see `FileMemory.tell`."""
+        self._files.tell(path, digest)
+
     def flush(self) -> None:
         """Publishes what is pending. Raises OutputError on a full disk."""
         with self._lock:
             for table in self._tables.values():
                 table.flush()
+
+    def snapshots(self) -> Snapshots:
+        """What is published of all that was asked for so far, for the Cache of another process."""
+        with self._lock:
+            return {key: table.snapshot() for key, table in self._tables.items()}
+
+    def reload(self) -> None:
+        """Sees what other processes have published meanwhile. At the end their small segments are merged as if they
+        were of this process."""
+        with self._lock:
+            for key, table in self._tables.items():
+                table.flush()
+                table.reload()
+                self._published.add(key)
 
     @cached_property
     def _files(self) -> FileMemory:
@@ -113,6 +143,7 @@ class Cache:
                     load=lambda: self._load(kind, text),
                     publish=lambda columns: self._publish(kind, text, columns),
                     lock=self._lock,
+                    snapshot=self._snapshots.get((kind.name, text)),
                 )
             return self._tables[kind.name, text]
 

@@ -26,7 +26,8 @@ RELOADS = 10
 class Table:
     """Thread-safe.
 
-    load: lists the published segments. publish: makes a segment of columns. lock: held in every method.
+    load: lists the published segments. publish: makes a segment of columns. lock: held in every method. snapshot: what
+    is published, where that is known already; None: it is listed.
     """
 
     def __init__(
@@ -35,6 +36,7 @@ class Table:
         load: Callable[[], Iterable[Segment]],
         publish: Callable[[Columns], Segment],
         lock: threading.RLock,
+        snapshot: Snapshot | None = None,
     ):
         self.kind = kind
         self._load = load
@@ -45,7 +47,7 @@ class Table:
         self._pending_since = 0.0
         self._interval = FIRST_SECONDS
         self._mapped: OrderedDict[Path, Columns] = OrderedDict()
-        self._snapshot = self.reload()
+        self._snapshot = snapshot or self.reload()
         self._last_created = self._snapshot.last_created
 
     def __contains__(self, key: bytes) -> bool:

@@ -1,11 +1,11 @@
 """What `qeeps search` and `qeeps index` look through: the options, and the frames that they name."""
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, BinaryIO
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
 import typer
 
@@ -75,21 +75,39 @@ class GalleryOptions:
         if queries == self.files_from == STDIN:
             raise UsageError("--queries - and --files-from - both read standard input. Put one of them in a file.")
 
-    def find(self, exclude: Iterable[Path] = ()) -> "Gallery":
-        """Raises UsageError and NothingToSearchError as `list_galleries` does."""
+    def find(self, exclude: Iterable[Path] = (), *, objects: bool = False) -> "Gallery":
+        """objects: whether URIs of an object store will do. Raises UsageError and NothingToSearchError as
+        `list_galleries` does."""
         from qeeps_cli.gallery import read_names
         from qeeps_cli.searching.galleries import list_galleries
 
         every = int(self.every) if self.every and self.every.isdecimal() else self.every
         cut = {"every": every, "start": self.start, "end": self.end, "limit": self.limit}
         if self.files_from is None:
-            return list_galleries(self.roots, self.recursive, exclude, **cut)
+            return self._find_objects((), objects, cut) or list_galleries(self.roots, self.recursive, exclude, **cut)
         source = "standard input" if self.files_from == STDIN else str(self.files_from)
         with _opened(self.files_from) as stream:
             names = read_names(stream, f"--files-from: {source}", null=self.null)
-            return list_galleries(
-                self.roots, self.recursive, exclude, names=names, files_from=str(self.files_from), **cut
-            )
+            cut["files_from"] = str(self.files_from)
+            if objects:
+                names = list(names)
+                if remote := self._find_objects(names, objects, cut):
+                    return remote
+            return list_galleries(self.roots, self.recursive, exclude, names=names, **cut)
+
+    def _find_objects(self, names: Sequence[str], allowed: bool, cut: dict[str, Any]) -> "Gallery | None":
+        """None where there is no URI, neither among the roots nor among the names of a list."""
+        from qeeps_cli.distributed.objects import is_uri, list_objects, unfolded
+
+        roots = [unfolded(root) for root in self.roots]
+        remote = [name for name in (*roots, *names) if is_uri(name)]
+        if not remote:
+            return None
+        if not allowed:
+            raise UsageError(f"{remote[0]} is no file or folder. Only --engine ray reads from object stores.")
+        if len(remote) < len(roots) + len(names):
+            raise UsageError(f"{remote[0]} is a URI: expected nothing but URIs together, got files or folders too.")
+        return list_objects(roots, self.recursive, names=names, **cut)
 
     @property
     def roots(self) -> list[Path]:

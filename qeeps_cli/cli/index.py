@@ -11,6 +11,7 @@ from qeeps_cli.cli.groups import flat
 from qeeps_cli.cli.messages import Messages, format_count, visible_name
 from qeeps_cli.cli.progress import show_progress
 from qeeps_cli.cli.summary import tell_notes, tell_skipped
+from qeeps_cli.cli.worker_options import WorkerOptions
 from qeeps_cli.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ def index(
     refresh: options.Refresh = False,
     network: options.EngineOptions,
     max_pixels: options.MaxPixels = None,
+    work: WorkerOptions,
     dry_run: options.DryRun = False,
     as_json: options.AsJson = False,
     progress: options.Progress = True,
@@ -40,11 +42,13 @@ def index(
     """
     messages = Messages(quiet, verbose, progress)
     galleries.check()
+    work.check(network.device)
     from qeeps_cli.cli.loading import open_cache
     from qeeps_cli.images import MAX_PIXELS
 
-    gallery = galleries.find()
-    engine, checkpoint = network.load(messages)
+    gallery = galleries.find(objects=work.is_ray)
+    work.check_gallery(gallery, cache)
+    engine, checkpoint = network.load(messages, work.device(network.device, only_indexes=True))
     from qeeps_cli.searching.run import batch_size
 
     frames = {"batch": batch_size(engine, network.batch), "max_pixels": max_pixels or MAX_PIXELS}
@@ -62,7 +66,12 @@ def index(
     # An index that nobody can keep is of no use: the cache is required.
     with open_cache([gallery.home], cache, messages, require=True) as used, show_progress(messages) as show:
         began = time.monotonic()
-        summary = index_gallery(engine, gallery, used, refresh=refresh, progress=show, **frames)
+        how = {"max_pixels": frames["max_pixels"], "refresh": refresh, "progress": show}
+        with work.crew(checkpoint, engine, gallery, used, only_indexes=True, batch=network.batch, **how) as crew:
+            if crew is None:
+                summary = index_gallery(engine, gallery, used, batch=frames["batch"], **how)
+            else:
+                summary = crew.index_gallery(gallery)
         used.flush()
         seconds = time.monotonic() - began
         place = used.folder

@@ -114,11 +114,11 @@ class EngineOptions:
             second_pass=self.second_pass,
         )
 
-    def load(self, messages: "Messages") -> "tuple[Engine, Checkpoint]":
-        """Raises WeightsError, DeviceError, UsageError."""
+    def load(self, messages: "Messages", device: str | None = None) -> "tuple[Engine, Checkpoint]":
+        """device: instead of the one that was asked for. Raises WeightsError, DeviceError, UsageError."""
         from qeeps_cli.cli.loading import load
 
-        return load(self.weights, self.device, self.params(), messages)
+        return load(self.weights, device or self.device, self.params(), messages)
 
 
 @dataclass(frozen=True)

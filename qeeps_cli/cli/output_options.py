@@ -67,6 +67,11 @@ class OutputOptions:
         return None if self.output is None or str(self.output) in STDOUT else self.output
 
     @property
+    def needs_frames(self) -> bool:
+        """Whether the frames are opened once more, for pictures of the matches or for their sizes."""
+        return self.out is not None or self.format_name == "coco"
+
+    @property
     def to_stdout(self) -> bool:
         return self.file is None and (self.output is not None or self.out is None)
 

@@ -10,6 +10,7 @@ from qeeps_cli.cli.output_options import OutputOptions
 from qeeps_cli.cli.progress import show_progress
 from qeeps_cli.cli.sighting_options import SightingOptions
 from qeeps_cli.cli.summary import tell_work
+from qeeps_cli.cli.worker_options import WorkerOptions
 from qeeps_cli.errors import ExitCode, UsageError
 
 
@@ -33,6 +34,7 @@ def search(
     require_cache: options.RequireCache = False,
     network: options.EngineOptions,
     max_pixels: options.MaxPixels = None,
+    work: WorkerOptions,
     dry_run: options.DryRun = False,
     progress: options.Progress = True,
     quiet: options.Quiet = False,
@@ -48,6 +50,7 @@ def search(
     if caching.no_cache and (refresh or require_cache):
         raise UsageError("--no-cache leaves nothing for --refresh or --require-cache to use.")
     galleries.check(queries)
+    work.check(network.device, no_cache=caching.no_cache)
     from qeeps_cli.images import MAX_PIXELS
     from qeeps_cli.searching.queries import read_requests
     from qeeps_cli.searching.request import SearchOptions
@@ -58,7 +61,8 @@ def search(
     rules = grouping.rules()
     output.check(sightings=rules is not None)
     pictures = read_requests(requests, limits.max_pixels)
-    gallery = galleries.find(exclude=[output.out] if output.out else [])
+    gallery = galleries.find(exclude=[output.out] if output.out else [], objects=work.is_ray)
+    work.check_gallery(gallery, caching.cache, needs_files=output.needs_frames)
     timetable = rules and rules.timetable(gallery.frames)
 
     from qeeps_cli.searching.people import choose_person
@@ -66,7 +70,7 @@ def search(
     from qeeps_cli.searching.run import Tally, batch_size, run_search
     from qeeps_cli.sightings.of_result import with_sightings
 
-    engine, checkpoint = network.load(messages)
+    engine, checkpoint = network.load(messages, work.device(network.device))
     limits.check_scores(checkpoint.config.has_qsimnet)
     plan, tally = plan_search(limits, len(gallery.frames), len(pictures), engine.device.type), Tally()
     if dry_run:
@@ -100,11 +104,18 @@ def search(
     )
     with (
         delivering as delivery,
-        caching.open([gallery.home], messages, require=require_cache) as used,
+        caching.open([gallery.home], messages, require=require_cache or work.is_ray) as used,
         show_progress(messages, still=delivery.moves_terminal) as show,
+        work.crew(
+            *(checkpoint, engine, gallery, used),
+            batch=network.batch,
+            max_pixels=limits.max_pixels,
+            refresh=refresh,
+            progress=show,
+        ) as crew,
     ):
         watching = {"progress": show, "tally": tally, "tell": delivery.tell}
-        results = run_search(engine, pictures, gallery, limits, cache=used, refresh=refresh, **watching)
+        results = run_search(engine, pictures, gallery, limits, cache=used, refresh=refresh, crew=crew, **watching)
         for picture, result in zip(pictures, results, strict=True):
             delivery.take(picture, with_sightings(result, rules, timetable) if rules else result)
     tell_work(plan, tally, messages)

@@ -7,7 +7,7 @@ from qeeps_cli.cache.store import Cache, PairStore
 from qeeps_cli.images import MAX_PIXELS
 from qeeps_cli.searching.engine import Engine, QueryPerson
 from qeeps_cli.searching.out_of_memory import Batches
-from qeeps_cli.searching.reading import ReadFrame, find_usable, in_batches, read_frames
+from qeeps_cli.searching.reading import Read, ReadFrame, find_usable, in_batches, read_frame, read_frames
 from qeeps_cli.types import Detections, GalleryFrame
 
 
@@ -38,6 +38,7 @@ def search_pairs(
     refresh: bool = False,
     wanted: Callable[[GalleryFrame], Sequence[int]] | None = None,
     proposals: Callable[[int, GalleryFrame], bool] | None = None,
+    read: Read = read_frame,
 ) -> Iterator[tuple[int, FrameAnswer]]:
     """Answers as (index of the query, answer), frame by frame in their order, and in each in the order of `wanted`.
 
@@ -46,8 +47,8 @@ def search_pairs(
 
     stores: of each query, read and filled; None: nothing is kept. refresh: compute what is stored, and replace it.
     wanted: the queries that a frame is searched for, default all. proposals: whether a pair's answer has to hold its
-    proposals; a stored one without them does not count. Raises NotANumberError when a score is not finite, OutOfMemory
-    when the device's memory does not suffice for one frame.
+    proposals; a stored one without them does not count. read: where the bytes of frames come from. Raises
+    NotANumberError when a score is not finite, OutOfMemory when the device's memory does not suffice for one frame.
     """
     pairs = _Pairs(engine, queries, stores, max_pixels, refresh, wanted, proposals)
     reads = read_frames(
@@ -56,6 +57,7 @@ def search_pairs(
         cache,
         ahead=max(4, 2 * batch),
         max_pixels=max_pixels,
+        read_bytes=read,
     )
     for group in in_batches(reads, batch, pairs.work):
         yield from pairs.answer(group)

@@ -1,6 +1,6 @@
 """The index: every frame runs once without a query, and what is found in it goes into the cache."""
 
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from qeeps_cli.cache.detections import About
@@ -9,7 +9,7 @@ from qeeps_cli.images import MAX_PIXELS
 from qeeps_cli.searching.engine import Engine
 from qeeps_cli.searching.galleries import Gallery, nothing_searched
 from qeeps_cli.searching.out_of_memory import Batches, run_or_on_cpu
-from qeeps_cli.searching.reading import ReadFrame, find_usable, in_batches, read_frames
+from qeeps_cli.searching.reading import Read, ReadFrame, find_usable, in_batches, read_frame, read_frames
 from qeeps_cli.types import Detections, GalleryFrame, Skipped
 
 
@@ -40,15 +40,19 @@ def index_frames(
     refresh: bool = False,
     load: bool = True,
     proposals: Callable[[GalleryFrame], bool] | None = None,
+    read: Read = read_frame,
 ) -> Iterator[IndexedFrame]:
     """The frames in their order. A frame that is stored is not run, and where its file has not changed not even read.
 
     store, cache: None: nothing is kept. refresh: run what is stored, and replace it. load: with the detections of
     stored frames. proposals: whether a frame's detections have to hold its proposals; a stored one without them does
-    not count. Raises OutOfMemory when the device's memory does not suffice for one frame.
+    not count. read: where the bytes of frames come from. Raises OutOfMemory when the device's memory does not suffice
+    for one frame.
     """
     index = _Index(engine, store, max_pixels, refresh, load, proposals or (lambda frame: False))
-    reads = read_frames(frames, index.find, cache, ahead=max(4, 2 * batch), max_pixels=max_pixels)
+    reads = read_frames(
+        frames, index.find, cache, ahead=max(4, 2 * batch), max_pixels=max_pixels, read_bytes=read
+    )
     for group in in_batches(reads, batch, index.work):
         yield from index.answer(group)
 
@@ -89,14 +93,18 @@ def index_gallery(
         indexed = index_frames(
             engine, gallery.frames, store, cache, batch=batch, max_pixels=max_pixels, refresh=refresh, load=False
         )
-        return _summarise(indexed, gallery, notes, progress)
+        return summarise(indexed, gallery, notes, progress)
 
     return run_or_on_cpu(engine, index)
 
 
-def _summarise(
-    indexed: Iterable[IndexedFrame], gallery: Gallery, notes: list[str], progress: Callable[[int, int, str], None]
+def summarise(
+    indexed: Iterable[IndexedFrame],
+    gallery: Gallery,
+    notes: Sequence[str] = (),
+    progress: Callable[[int, int, str], None] = lambda done, total, what: None,
 ) -> IndexSummary:
+    """What became of all frames of a gallery, which come in its order. Raises NothingToSearchError."""
     summary = IndexSummary(skipped=list(gallery.skipped), notes=[*notes, *gallery.notes])
     for done, item in enumerate(indexed, start=1):
         progress(done, len(gallery.frames), "frames indexed")

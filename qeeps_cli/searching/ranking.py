@@ -107,6 +107,16 @@ class Ranking:
         if sum(map(len, self._listed)) >= 2 * self.limit:
             self._prune()
 
+    def kept(self) -> Rows:
+        """What is kept of all rows so far, ranked. Added to another ranking, it counts there as all of them would."""
+        self._prune()
+        rows = self._listed[0]
+        if self._best:
+            others = Rows.joined(self._best)
+            listed = np.isin(others.frames, rows.frames)  # whose best match is then among them
+            rows = Rows.joined([rows, others.pick(~listed)]).ranked()
+        return rows
+
     def result(self) -> SearchResult:
         """The ranking, without `parameters`. Raises NothingToSearchError when no frame could be searched."""
         notes = [text for _, text in sorted(self._notes, key=lambda note: note[0])]
@@ -126,12 +136,7 @@ class Ranking:
             self.lowest = rows.scores[-1]
 
     def _matches(self) -> list[Match]:
-        self._prune()
-        rows = self._listed[0]
-        if self._best:
-            others = Rows.joined(self._best)
-            listed = np.isin(others.frames, rows.frames)  # whose best match is then among them
-            rows = Rows.joined([rows, others.pick(~listed)]).ranked()
+        rows = self.kept()
         frames = {frame: self.gallery[frame] for frame in np.unique(rows.frames).tolist()}
         columns = (column.tolist() for column in rows._columns())
         return [

@@ -14,12 +14,19 @@ from qeeps_cli.cache.detections import About
 from qeeps_cli.cache.store import Cache, FrameStore, PairStore
 from qeeps_cli.errors import ImageError
 from qeeps_cli.frames import frame_digest
-from qeeps_cli.images import decode_image, read_file
+from qeeps_cli.images import ImageFile, decode_image, read_file
 from qeeps_cli.types import Decoded, GalleryFrame
 from qeeps_cli.videos import VideoDecoder
 
 MOST_THREADS = 8
 MOST_WAITING = 64  # frames in a batch that need no work but wait for their turn
+
+Read = Callable[[GalleryFrame, int], ImageFile]
+
+
+def read_frame(frame: GalleryFrame, max_pixels: int) -> ImageFile:
+    """The bytes of a frame's file. Raises ImageError as `read_file` does."""
+    return read_file(frame.path, max_pixels)
 
 
 @dataclass(frozen=True)
@@ -53,13 +60,14 @@ def read_frames(
     *,
     ahead: int,
     max_pixels: int,
+    read_bytes: Read = read_frame,
 ) -> Iterator[ReadFrame]:
     """The frames in their order.
 
     find: what is stored of a frame of this digest, None where something has to be computed; called in the threads too.
     cache: is asked for the digests of files that have not changed, and told those of files that were read; a file that
     changes while it is read gives the digest of the bytes that were decoded. ahead: how many frames at most wait
-    decoded.
+    decoded. read_bytes: gives a picture's bytes, or raises ImageError; videos are files.
     """
 
     def finish(item: ReadFrame | Future) -> ReadFrame:
@@ -85,7 +93,7 @@ def read_frames(
                 digest = cache.digest_of(frame.path) if cache is not None else None
                 stored = find(frame, digest) if digest is not None else None
                 known = ReadFrame(frame, digest, stored=stored) if stored is not None else None
-                waiting.append(known or pool.submit(_read_picture, frame, find, max_pixels))
+                waiting.append(known or pool.submit(_read_picture, frame, find, max_pixels, read_bytes))
             while waiting and (len(waiting) > ahead or isinstance(waiting[0], ReadFrame)):
                 yield finish(waiting.popleft())
         while waiting:
@@ -96,9 +104,9 @@ def read_frames(
             video.finish(cancel=True)
 
 
-def _read_picture(frame: GalleryFrame, find: Find, max_pixels: int) -> Answer:
+def _read_picture(frame: GalleryFrame, find: Find, max_pixels: int, read_bytes: Read) -> Answer:
     try:
-        file = read_file(frame.path, max_pixels)
+        file = read_bytes(frame, max_pixels)
         hashed = _Hashed(file.path, file.status, file.digest, file.read_at) if file.status is not None else None
         if (stored := find(frame, file.digest)) is not None:
             return ReadFrame(frame, file.digest, stored=stored), hashed

@@ -17,6 +17,7 @@ from qeeps_cli.device import resolve_device
 from qeeps_cli.model.config import InferenceParams
 from qeeps_cli.searching import out_of_memory
 from qeeps_cli.searching.cascade import shortlist
+from qeeps_cli.searching.crew import Crew
 from qeeps_cli.searching.engine import Engine, QueryPerson
 from qeeps_cli.searching.exact import FrameAnswer, search_pairs
 from qeeps_cli.searching.findings import Findings
@@ -24,8 +25,9 @@ from qeeps_cli.searching.galleries import Gallery
 from qeeps_cli.searching.indexing import IndexedFrame, index_frames
 from qeeps_cli.searching.out_of_memory import Batches, OutOfMemory
 from qeeps_cli.searching.plan import Plan, plan_search
+from qeeps_cli.searching.reading import Read, read_frame
 from qeeps_cli.searching.request import QueryPicture, SearchOptions
-from qeeps_cli.searching.scoring import CachedGallery, Scorer, best_of_frames, rank_cached
+from qeeps_cli.searching.scoring import CachedGallery, People, Scorer
 from qeeps_cli.types import GalleryFrame, Match, SearchResult
 from qeeps_cli.weights import Checkpoint, find_weights, load_model, read_checkpoint
 
@@ -51,6 +53,11 @@ class Tally:
             kind = "frames" if isinstance(item, IndexedFrame) else "pairs"
             name = f"{kind}_{'cached' if item.was_cached else 'computed'}"
             setattr(self, name, getattr(self, name) + 1)
+
+    def move(self, kind: str, number: int) -> None:
+        """So many of the cached ones, frames or pairs, were computed by a crew just before."""
+        setattr(self, f"{kind}_computed", getattr(self, f"{kind}_computed") + number)
+        setattr(self, f"{kind}_cached", getattr(self, f"{kind}_cached") - number)
 
 
 def load_engine(
@@ -94,15 +101,17 @@ def run_search(
     progress: Progress = lambda done, total, what: None,
     tally: Tally | None = None,
     tell: Tell | None = None,
+    crew: Crew | None = None,
 ) -> Iterator[SearchResult]:
     """Search the gallery for each picture's person; the results come in the order of the pictures.
 
     cache: read and filled; None: nothing is kept. refresh: compute again what it holds. progress: called with (done,
     total, what) as frames and pairs are answered. tally: counts what was computed. tell: called with the number of a
-    query (from 0) and matches as their scores become final, as `Findings` says. The results do not depend on what the
-    cache held before. Raises UsageError for a min_score below all scores, NothingToSearchError when no frame could be
-    used, NotANumberError when the network gives a score that is not finite, OutOfMemory when a frame does not fit into
-    the device's memory and the device was asked for by name or told matches already.
+    query (from 0) and matches as their scores become final, as `Findings` says. crew: fills the cache first, which must
+    be one. The results do not depend on what the cache held before. Raises UsageError for a min_score below all scores,
+    NothingToSearchError when no frame could be used, NotANumberError when the network gives a score that is not finite,
+    OutOfMemory when a frame does not fit into the device's memory and the device was asked for by name or told matches
+    already.
     """
     options = options or SearchOptions()
     options.check_scores(engine.model.config.has_qsimnet)
@@ -112,7 +121,9 @@ def run_search(
     # Without a cache, what the second look at the frames needs is kept in a temporary one.
     temporary = nullcontext(cache) if keeping or plan.mode == "exact" else Cache(None, warn=lambda text: None)
     with temporary as used:
-        search = _Search(engine, gallery, options, plan, used, refresh, progress, tally, tell, len(pictures), keeping)
+        search = _Search(
+            engine, gallery, options, plan, used, refresh, progress, tally, tell, len(pictures), keeping, crew
+        )
         for start in range(0, len(pictures), TOGETHER):
             yield from search.run_or_on_cpu(pictures[start : start + TOGETHER], start)
 
@@ -140,6 +151,7 @@ class _Search:
     tell: Tell | None
     queries: int
     keeps_pairs: bool
+    crew: Crew | None = None
     pairs_done: int = 0
     notes: list[str] = field(default_factory=list)
 
@@ -206,16 +218,16 @@ class _Search:
             for number in np.flatnonzero(wanted[query]).tolist():
                 place = int(index.places[number])
                 wanted[query, number] = ranking.see(place, index.digests[number], index.notes.get(place))
-        rank_cached(self._cached, scorer, rankings, index.places, wanted)
+        self._cached.rank(scorer, rankings, index.places, wanted)
         if self.options.min_score is not None:  # below it nobody was ranked
-            best = best_of_frames(self._cached, scorer)
+            best = self._cached.best(scorer)
             for query, finding in enumerate(findings):
                 finding.see_scores(best[query, wanted[query]])
 
     def _shortlists(self, pictures: Sequence[QueryPicture], scorer: Scorer) -> list[list[int]]:
         """For each query the frames to compare exactly, as numbers in the index."""
         digests, lists = self._index.digests, []
-        for picture, best in zip(pictures, best_of_frames(self._cached, scorer), strict=True):
+        for picture, best in zip(pictures, self._cached.best(scorer), strict=True):
             if self.options.exclude_query:
                 best[[number for number, digest in enumerate(digests) if digest == picture.query.digest]] = -np.inf
             lists.append(shortlist(best, self.plan.shortlist))
@@ -238,6 +250,9 @@ class _Search:
             def wanted(frame: GalleryFrame) -> Sequence[int]:
                 return by_frame[frame]
 
+        if self.crew is not None:
+            everything = {place: range(len(pictures)) for place in range(len(frames))} if chosen is None else chosen
+            self.tally.move("pairs", self.crew.compare(pictures, everything))
         stores = None
         if self.keeps_pairs:
             key = self.engine.fingerprint()
@@ -250,8 +265,9 @@ class _Search:
             max_pixels=self.options.max_pixels,
             stores=stores,
             cache=self.cache if self.keeps_pairs else None,
-            refresh=self.refresh,
+            refresh=self.refresh and self.crew is None,
             wanted=wanted,
+            read=self._read,
         )
         total = self.queries * (self.plan.shortlist or len(frames))
         for (place, query), (_, answer) in zip(expected, answers, strict=True):
@@ -266,6 +282,8 @@ class _Search:
     @cached_property
     def _index(self) -> _Index:
         frames = self.gallery.frames
+        if self.crew is not None:
+            self.tally.move("frames", self.crew.index(frames))
         indexed = index_frames(
             self.engine,
             frames,
@@ -273,8 +291,9 @@ class _Search:
             self.cache,
             batch=batch_size(self.engine, self.options.batch),
             max_pixels=self.options.max_pixels,
-            refresh=self.refresh,
+            refresh=self.refresh and self.crew is None,
             load=False,
+            read=self._read,
         )
         index = _Index([], np.zeros(len(frames), np.int64))
         for place, item in enumerate(indexed):
@@ -289,8 +308,16 @@ class _Search:
                 index.notes[place] = item.note
         return replace(index, places=index.places[: len(index.digests)])
 
+    @property
+    def _read(self) -> Read:
+        return read_frame if self.crew is None else self.crew.read
+
     @cached_property
-    def _cached(self) -> CachedGallery:
+    def _cached(self) -> People:
+        if self.crew is not None:
+            shared = self.crew.people(self._index.digests, self.engine.closed_form())
+            if shared is not None:
+                return shared
         store = self.cache.frames(self.engine.fingerprint())
         return CachedGallery(store, self._index.digests, self.engine.closed_form())
 

@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -104,6 +105,16 @@ class Scorer:
         return logit - 2 * self.error[query] - ties
 
 
+class People(Protocol):
+    """The cached people of a gallery's frames, wherever they are scored."""
+
+    def best(self, scorer: Scorer) -> np.ndarray:
+        """See `best_of_frames`."""
+
+    def rank(self, scorer: Scorer, rankings: Sequence[Ranking], places: np.ndarray, wanted: np.ndarray) -> None:
+        """See `rank_cached`."""
+
+
 @dataclass(frozen=True)
 class _Part:
     """A block, with what its people bring to the logits whatever the query is."""
@@ -124,6 +135,16 @@ class CachedGallery:
         self.weights = None if form is None else np.asarray(form[0], np.float32)
         self._blocks = store.blocks(digests)
         self._own: dict[bytes, np.ndarray] = {}
+
+    def best(self, scorer: Scorer) -> np.ndarray:
+        """See `best_of_frames`."""
+        return best_of_frames(self, scorer)
+
+    def rank(
+        self, scorer: Scorer, rankings: Sequence[Ranking], places: np.ndarray, wanted: np.ndarray
+    ) -> None:
+        """See `rank_cached`."""
+        rank_cached(self, scorer, rankings, places, wanted)
 
     def parts(self) -> Iterator[_Part]:
         for block in self._blocks:

@@ -1,0 +1,189 @@
+"""A Ray cluster: started for this run, or found at an address."""
+
+import logging
+import os
+import secrets
+import shutil
+import signal
+import socket
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from importlib.util import find_spec
+from typing import Any
+
+from qeeps_cli.errors import ClusterError, UsageError
+
+EXTRA = "pip install 'qeeps-cli[ray]'"
+ANSWER_SECONDS = 5.0  # that an address may take to answer
+
+
+class Cluster:
+    """Connected when it is first needed: a run for which everything is cached starts nothing.
+
+    address: of a cluster, "host:port" or "auto" (the one of this machine); None: one is started here, and stopped at
+    the end. A Ray to which this process is connected already is used in its place, and left as it is. workers: how
+    many; None: one for each processor core, or for each share of a GPU. gpus_per_worker: 0 computes on the processor.
+    """
+
+    def __init__(self, address: str | None = None, workers: int | None = None, gpus_per_worker: float = 0.0):
+        if workers is not None and workers < 1:
+            raise UsageError(f"--workers expects a whole number of at least 1, got {workers}.")
+        if not 0 <= gpus_per_worker < float("inf") or (gpus_per_worker > 1 and gpus_per_worker % 1):
+            raise UsageError(
+                f"--gpus-per-worker expects a share of a GPU up to 1, such as 0.5, or a whole number, got "
+                f"{gpus_per_worker:g}."
+            )
+        self.address = address
+        self.gpus_per_worker = gpus_per_worker
+        self._wanted = workers
+        self._workers = 0
+        self._started = False
+        self._scratch: str | None = None
+
+    def __enter__(self) -> "Cluster":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._started:
+            load_ray().shutdown()
+            self._started = False
+        if self._scratch:
+            shutil.rmtree(self._scratch, ignore_errors=True)
+
+    @property
+    def workers(self) -> int:
+        """How many processes work. Connects. Raises ClusterError for more than the cluster has room for."""
+        if not self._workers:
+            self.connect()
+            self._workers = self._count()
+        return self._workers
+
+    @property
+    def device(self) -> str:
+        """What the workers compute on, as `resolve_device` takes it."""
+        return "cuda" if self.gpus_per_worker else "cpu"
+
+    @property
+    def needs(self) -> dict[str, Any]:
+        """What Ray reserves for a worker."""
+        return {"num_gpus": self.gpus_per_worker} if self.gpus_per_worker else {"num_cpus": 1}
+
+    def connect(self) -> None:
+        """Raises UsageError, ClusterError."""
+        _check_address(self.address)
+        if self.address is None:
+            _set_token()
+        ray = load_ray()
+        if ray.is_initialized():
+            return
+        terminate = signal.getsignal(signal.SIGTERM)  # which Ray replaces
+        quiet = {"log_to_driver": False, "configure_logging": True, "logging_level": logging.ERROR}
+        try:
+            with _muted():
+                if self.address is None:
+                    ray.init(address="local", include_dashboard=False, **self._own(), **quiet)
+                else:
+                    ray.init(address=self.address, **quiet)
+        except (ConnectionError, ValueError, RuntimeError, OSError) as error:
+            place = "on this machine" if self.address is None else f"at {self.address}"
+            raise ClusterError(
+                f"no Ray that can be used {place}: {_one_line(error)}. Start one (`ray start --head`, see "
+                "docs/scale.md) with the same versions of Python and Ray, or leave out --address."
+            ) from error
+        finally:
+            if terminate is not None:
+                signal.signal(signal.SIGTERM, terminate)
+        self._started = True
+
+    def _own(self) -> dict[str, Any]:
+        """How a Ray of this run alone is started: nothing of it stays."""
+        self._scratch = tempfile.mkdtemp(prefix="qeeps-ray-", dir="/tmp" if os.name == "posix" else None)
+        return {"num_cpus": _cores(), "_temp_dir": self._scratch}  # short: sockets have short names
+
+    def _count(self) -> int:
+        has = load_ray().cluster_resources()
+        name, each = ("GPU", self.gpus_per_worker) if self.gpus_per_worker else ("CPU", 1)
+        there = has.get(name, 0)
+        room = int(there // each) if each <= 1 or not each % 1 else 0
+        wanted = self._wanted or max(1, room)
+        if wanted > room:
+            need = f"{wanted} worker{'s' if wanted > 1 else ''} with {each:g} {name}{'s' if each > 1 else ''} each"
+            raise ClusterError(
+                f"the Ray cluster has {there:g} {name}s, expected enough for {need}. Ask for fewer with --workers or "
+                f"--gpus-per-worker, or add machines (`ray status` shows what it has)."
+            )
+        return wanted
+
+
+def check_installed() -> None:
+    """Raises UsageError where there is no Ray; to import it takes seconds."""
+    if not all(map(find_spec, ("ray", "pyarrow"))):
+        raise UsageError(f"--engine ray needs Ray, which is not installed: {EXTRA}")
+
+
+def load_ray() -> Any:
+    """The library, which tells nobody that it is used. Raises UsageError where it cannot be imported."""
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # it logs to stderr what is no business of a user
+    try:
+        import ray
+        import ray.data
+    except ImportError as error:
+        raise UsageError(f"--engine ray needs Ray, which cannot be imported ({error}). Install it: {EXTRA}") from None
+    return ray
+
+
+def _set_token() -> None:
+    """Nobody else may use a Ray of this run alone. Ray would keep a token in the user's home folder; it reads these
+    variables when it is imported."""
+    if "RAY_AUTH_MODE" not in os.environ and "ray" not in sys.modules:
+        os.environ["RAY_AUTH_MODE"] = "token"
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+
+
+def _check_address(address: str | None) -> None:
+    """Ray itself waits for a minute for an address where nobody is."""
+    if address in (None, "auto"):
+        return
+    host, _, port = address.rpartition(":")
+    if "://" in address or not host or not port.isdigit():
+        raise UsageError(f"--address expects host:port, such as 10.0.0.1:6379, or auto, got {address!r}.")
+    try:
+        with suppress(TimeoutError), socket.create_connection((host.strip("[]"), int(port)), ANSWER_SECONDS):
+            return
+    except (OSError, OverflowError) as error:
+        raise ClusterError(
+            f"no Ray answers at {address}: {getattr(error, 'strerror', None) or error}. `ray start --head` on that "
+            "machine starts one and tells its address; see docs/scale.md."
+        ) from None
+    raise ClusterError(f"no Ray answers at {address} within {ANSWER_SECONDS:.0f} s. Check the address and firewalls.")
+
+
+@contextmanager
+def _muted() -> Iterator[None]:
+    """Ray's own core writes past Python to stdout and stderr when it starts, whatever it is told."""
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            stream.flush()
+    kept = [(number, os.dup(number)) for number in (1, 2)]
+    try:
+        with open(os.devnull, "wb") as nowhere:
+            for number, _ in kept:
+                os.dup2(nowhere.fileno(), number)
+        yield
+    finally:
+        for number, copy in kept:
+            os.dup2(copy, number)
+            os.close(copy)
+
+
+def _cores() -> int:
+    """Those that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _one_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(".") if lines else type(error).__name__

@@ -1,0 +1,251 @@
+"""`--engine ray`: two workers find, byte for byte, what one process finds; also when one of them is killed."""
+
+import json
+import os
+import shutil
+import signal
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from command_line import FEW, FRAMES, qeeps
+from PIL import Image
+from typer.testing import CliRunner
+
+from qeeps_cli.cache.maintenance import inspect
+from qeeps_cli.cli.app import app
+from qeeps_cli.errors import ExitCode, UsageError
+
+pytest.importorskip("ray", reason="needs Ray: pip install 'qeeps-cli[ray]'")
+pytest_plugins = ["cli_fixtures"]
+pytestmark = pytest.mark.ray
+
+MANY = 16
+WORKERS = ("--engine", "ray", "--workers", "2")
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """A Ray of two processors in this process, which the commands of this file then use: to start one takes seconds.
+    Gives its address, for commands in processes of their own."""
+    from qeeps_cli.distributed.cluster import Cluster, load_ray
+
+    with Cluster(workers=2) as cluster, pytest.MonkeyPatch.context() as patch:
+        patch.setattr("qeeps_cli.distributed.cluster._cores", lambda: 2)
+        patch.setenv("RAY_worker_niceness", "0")  # Ray's own 15 would leave nothing for workers beside other tests
+        cluster.connect()
+        yield load_ray().get_runtime_context().gcs_address
+
+
+@pytest.fixture(scope="module")
+def gallery(tmp_path_factory, frames) -> Path:
+    """MANY different small pictures, and a file that is none."""
+    folder = tmp_path_factory.mktemp("ray") / "gallery"
+    folder.mkdir()
+    with Image.open(frames / FRAMES[0]) as image:
+        for i in range(MANY):
+            image.crop((i, i, i + 192, i + 128)).save(folder / f"{i}.png", compress_level=1)
+    (folder / "broken.jpg").write_bytes(b"no picture")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def given(gallery, weights):
+    """The options of every command here."""
+
+    def given(cache: Path, *more) -> list[str]:
+        options = ["--weights", weights, *FEW, "--cache", cache, *more]
+        return [os.fspath(option) for option in options]
+
+    return given
+
+
+def run(*arguments, code: ExitCode = ExitCode.SKIPPED) -> bytes:
+    """stdout of a command in this process."""
+    done = CliRunner().invoke(app, [os.fspath(argument) for argument in arguments])
+    assert done.exit_code == code, done.stderr
+    return done.stdout_bytes
+
+
+def query(gallery: Path) -> list[str]:
+    return ["--query", os.fspath(gallery / "3.png"), "--box", "10,10,50,90"]
+
+
+@pytest.fixture(scope="module")
+def index(tmp_path_factory, cluster, gallery, given) -> Path:
+    """The cache that two workers have filled."""
+    cache = tmp_path_factory.mktemp("cache") / "c.qeeps"
+    found = json.loads(run("index", "--gallery", gallery, *given(cache), *WORKERS, "--json"))
+    assert (found["computed"], found["cached"], found["frames"]) == (MANY, 0, MANY) and found["people"] > MANY
+    assert [item["image"] for item in found["skipped"]] == ["broken.jpg"]
+    return cache
+
+
+def test_an_index_of_two_workers_serves_an_ordinary_search(index, gallery, given, tmp_path):
+    assert len(list(index.glob("frames-*.h5"))) >= 2 and not list(index.glob(".*"))
+    again = json.loads(run("index", "--gallery", gallery, *given(index), "--json"))
+    assert (again["computed"], again["cached"]) == (0, MANY)
+    search = ["search", *query(gallery), "--gallery", gallery, "--mode", "cached"]
+    assert run(*search, *given(index)) == run(*search, *given(tmp_path / "alone"))
+
+
+@pytest.mark.parametrize("mode", [["--mode", "exact"], ["--mode", "cascade", "--shortlist", "12"]])
+def test_a_search_by_workers_is_that_of_one_process(mode, index, gallery, given, tmp_path):
+    """The cascade goes on from the index; exact pairs all come from workers."""
+    search = ["search", *query(gallery), "--gallery", gallery]
+    cache = tmp_path / "c"
+    if "cascade" in mode:
+        shutil.copytree(index, cache)
+    found = run(*search, *mode, *given(cache), *WORKERS)
+    assert found == run(*search, *mode, *given(tmp_path / "alone"))
+    assert sum(len(segment.map()["keys"]) for segment in inspect(cache).segments if segment.kind.name == "pairs") == (
+        MANY if "exact" in mode else 12
+    )
+
+
+def workers_of(name: str) -> list[int]:
+    """Those of this process' Ray: children of a child of it."""
+    parents, titles = {}, {}
+    for place in Path("/proc").glob("[0-9]*"):
+        try:
+            status = (place / "stat").read_text().rpartition(")")[2].split()
+            parents[int(place.name)] = int(status[1])
+            titles[int(place.name)] = (place / "cmdline").read_text(errors="replace")
+        except OSError:  # it has ended
+            pass
+    ours = {pid for pid, parent in parents.items() if parents.get(parent) == os.getpid()}
+    return sorted(pid for pid in ours if pid in titles and titles[pid].startswith("ray::") and name in titles[pid])
+
+
+def test_a_worker_that_is_killed_costs_only_its_batch(cluster, gallery, given, tmp_path, monkeypatch):
+    monkeypatch.setattr("qeeps_cli.distributed.pool.SEGMENT_FRAMES", 2)
+    cache, killed = tmp_path / "c", []
+
+    def kill_one() -> None:
+        deadline = time.monotonic() + 300
+        while not list(cache.glob("frames-*.h5")) and time.monotonic() < deadline:
+            time.sleep(0.005)
+        killed.extend((pid, len(list(cache.glob("frames-*.h5")))) for pid in workers_of("Indexer")[:1])
+        for pid, _ in killed:
+            os.kill(pid, signal.SIGKILL)
+
+    killer = threading.Thread(target=kill_one)
+    killer.start()
+    found = json.loads(run("index", "--gallery", gallery, *given(cache), *WORKERS, "--json"))
+    killer.join()
+    assert killed and killed[0][1] < MANY // 2, "it was over before anybody was killed"
+    assert found["frames"] == MANY
+    search = ["search", *query(gallery), "--gallery", gallery, "--mode", "cached"]
+    assert run(*search, *given(cache)) == run(*search, *given(tmp_path / "alone"))
+    again = json.loads(run("index", "--gallery", gallery, *given(cache), "--json"))
+    assert (again["computed"], again["cached"]) == (0, MANY)
+
+
+def test_frames_of_an_object_store_are_those_of_files(cluster, index, gallery, given, tmp_path):
+    """Known by their content: what was indexed as files is not computed again. Only their names differ."""
+    root, cache, listed = gallery.as_uri(), tmp_path / "c", tmp_path / "list"
+    shutil.copytree(index, cache)
+    listed.write_text("".join(f"{root}/{path.name}\n" for path in gallery.iterdir()) + f"{root}/gone.png\n")
+    search = ["search", *query(gallery), "--mode", "cached"]
+    done = CliRunner().invoke(app, list(map(str, [*search, "--files-from", listed, *given(cache), *WORKERS])))
+    assert f"0 frames computed, {MANY} from the cache" in done.stderr and done.exit_code == ExitCode.SKIPPED
+    found, alone = json.loads(done.stdout), json.loads(run(*search, "--gallery", gallery, *given(cache)))
+    for item in (*alone["matches"], *alone["skipped"]):
+        item["image"] = f"{root}/{item['image']}"
+    *broken, gone = found["skipped"]
+    assert found["matches"] == alone["matches"] and broken == alone["skipped"]
+    assert gone["image"] == f"{root}/gone.png" and "No such file" in gone["reason"]
+
+
+def test_objects_are_listed_as_a_folder_is(gallery, tmp_path):
+    from qeeps_cli.distributed.objects import list_objects, unfolded
+    from qeeps_cli.gallery import list_gallery
+
+    shutil.copytree(gallery, tmp_path / "g")
+    for name in ("sub/0.png", ".hidden/1.png", "c.qeeps/2.png", "sub/text.txt"):
+        (tmp_path / "g" / name).parent.mkdir(exist_ok=True)
+        shutil.copy(gallery / "0.png", tmp_path / "g" / name)
+    root = (tmp_path / "g").as_uri()
+    assert unfolded(Path(root)) == root and unfolded(Path("s3://bucket/a")) == "s3://bucket/a"
+    for recursive in (True, False):
+        names = [frame.name for frame in list_gallery(tmp_path / "g", recursive=recursive)]
+        assert [frame.name for frame in list_objects([root], recursive).frames] == [f"{root}/{name}" for name in names]
+
+
+def test_a_process_of_its_own_says_nothing_but_results(cluster, index, gallery, given, tmp_path):
+    """It finds the cluster by its address. stdout is the JSON alone, and with -q stderr is empty."""
+    search = ["search", *query(gallery), "--gallery", gallery, "--mode", "exact"]
+    done = qeeps(*search, *given(tmp_path / "c"), "--engine", "ray", "--address", cluster, "-q")
+    assert (done.returncode, done.stderr) == (ExitCode.SKIPPED, b"")
+    assert done.stdout == run(*search, *given(tmp_path / "alone"))
+
+
+# Whatever stands in the way is said in a sentence.
+
+
+def test_errors_of_workers_have_the_exit_code_that_they_have_here(cluster, weights, tmp_path):
+    """A cache folder that is another one on the worker's machine, and a machine that computes differently."""
+    from qeeps_cli.distributed.cluster import load_ray
+    from qeeps_cli.distributed.task import Task, WorkerError, frame_columns, parse_answer
+    from qeeps_cli.distributed.worker import Indexer
+    from qeeps_cli.model.config import InferenceParams
+    from qeeps_cli.weights import load_model, read_checkpoint
+
+    network = load_model(read_checkpoint(weights))
+    for fingerprint, code, text in ((None, ExitCode.CACHE, "share"), ({}, ExitCode.USAGE, "precision")):
+        task = Task(
+            network, "d", InferenceParams(), "cpu", fingerprint, tmp_path, "mark", {}, None, 10**6, False
+        )  # fmt: skip
+        (failure,) = Indexer(load_ray().put(task))(frame_columns([]))["answer"]
+        with pytest.raises(WorkerError, match=text) as caught:
+            parse_answer(failure)
+        assert caught.value.exit_code == code
+
+
+def test_what_the_workers_depend_on_is_what_this_process_does(cluster, weights):
+    from qeeps_cli.distributed.cluster import Cluster
+    from qeeps_cli.distributed.pool import fingerprint_of_workers
+    from qeeps_cli.distributed.task import Task
+    from qeeps_cli.searching.run import load_engine
+    from qeeps_cli.weights import load_model
+
+    engine, checkpoint = load_engine(weights, "cpu")
+    network = load_model(checkpoint)
+    task = Task(
+        network, checkpoint.digest, engine.params, "cpu", None, Path("/"), "", {}, None, 10**6, False
+    )  # fmt: skip
+    assert fingerprint_of_workers(Cluster(), task) == engine.fingerprint()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--workers", "2"], "belong to --engine ray"),
+        (["--engine", "spark"], "expects local or ray"),
+        ([*WORKERS, "--address", "nowhere"], "expects host:port"),
+        ([*WORKERS, "--address", "127.0.0.1:1"], "no Ray answers at 127.0.0.1:1"),
+        ([*WORKERS, "--device", "cuda"], "--gpus-per-worker"),
+        (["--engine", "ray", "--gpus-per-worker", "1.5"], "a share of a GPU"),
+        (["--engine", "ray", "--gpus-per-worker", "1", "--workers", "3"], "has 0 GPUs"),
+        (["--engine", "ray", "--workers", "99"], "99 workers"),
+    ],
+)
+def test_what_cannot_be_is_refused(options, message, cluster, gallery, given, tmp_path):
+    done = CliRunner().invoke(app, ["index", "--gallery", os.fspath(gallery), *given(tmp_path / "c"), *options])
+    assert done.exit_code == ExitCode.USAGE and message in done.stderr, done.stderr
+
+
+def test_without_ray_one_is_told_how_to_get_it(monkeypatch):
+    from qeeps_cli.distributed.cluster import check_installed
+
+    monkeypatch.setattr("qeeps_cli.distributed.cluster.find_spec", lambda name: None)
+    with pytest.raises(UsageError, match=r"pip install 'qeeps-cli\[ray\]'"):
+        check_installed()
+
+
+def test_uris_need_workers_and_a_cache(gallery, weights):
+    root = ["index", "--gallery", gallery.as_uri(), "--weights", os.fspath(weights)]
+    for options, message in (([], "--engine ray"), (WORKERS, "--cache"), ([*WORKERS, "--files-from", "x"], "x")):
+        done = CliRunner().invoke(app, [*root, *options])
+        assert done.exit_code == ExitCode.USAGE and message in done.stderr, done.stderr
