@@ -16,6 +16,7 @@ from qeeps_cli.images import ImageFile, image_of
 from qeeps_cli.searching.galleries import Gallery
 from qeeps_cli.searching.reading import read_frame
 from qeeps_cli.types import GalleryFrame
+from qeeps_cli.videos import parse_sampling
 
 _URI = re.compile(r"[a-z][a-z0-9+.-]+://")
 _FOLDED = re.compile(r"([a-z][a-z0-9+.-]+):/(?!/)")
@@ -37,16 +38,21 @@ def list_objects(
     *,
     names: Iterable[str] = (),
     files_from: str | None = None,
-    every: int | None = None,
+    every: int | str | None = None,
+    start: float | str | None = None,
+    end: float | str | None = None,
     limit: int | None = None,
 ) -> Gallery:
-    """As `list_galleries`, of URIs. names: URIs of a list, which are not looked for. Raises UsageError, and
-    NothingToSearchError."""
+    """As `list_galleries`, of URIs of pictures: videos are read as files only. names: URIs of a list, which are not
+    looked for. Raises UsageError, and NothingToSearchError."""
+    step = parse_sampling(every, start, end).every.pictures
+    if (every is not None and step is None) or (start, end) != (None, None):
+        raise UsageError("--start, --end and an --every of seconds or frames are for videos, which are no URIs here.")
     roots = tuple(roots)
     found = {uri for root in roots for uri in _list(root, recursive)} | set(names)
     if not found:
         raise NothingToSearchError(f"nothing to search: no image under {', '.join(roots) or files_from}.")
-    frames = FrameList(None, sorted(found, key=natural_key))[::every][:limit]
+    frames = FrameList(None, sorted(found, key=natural_key)[::step][:limit])
     return Gallery(roots, frames, recursive, files_from=files_from, every=every, limit=limit)
 
 

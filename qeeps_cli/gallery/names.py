@@ -54,7 +54,12 @@ def distinct(paths: Iterable[str]) -> Iterator[str]:
 
 def is_searchable_name(name: str) -> bool:
     """Whether it is that of an image or a video, by the extension, in any case."""
-    return os.path.splitext(name)[1].lower() in IMAGE_EXTENSIONS or is_video_name(name)
+    return is_image_name(name) or is_video_name(name)
+
+
+def is_image_name(name: str) -> bool:
+    """By the extension, in any case."""
+    return os.path.splitext(name)[1].lower() in IMAGE_EXTENSIONS
 
 
 def is_video_name(name: str) -> bool:
