@@ -100,7 +100,15 @@ def search(
         open_cache([gallery.home], cache, messages, use=not no_cache, require=require_cache or work.is_ray) as used,
         show_progress(messages, still=delivery.moves_terminal) as show,
         work.crew(
-            checkpoint, engine, gallery, used, batch=batch, max_pixels=limits.max_pixels, refresh=refresh, progress=show
+            checkpoint,
+            engine,
+            gallery,
+            used,
+            messages=messages,
+            batch=batch,
+            max_pixels=limits.max_pixels,
+            refresh=refresh,
+            progress=show,
         ) as crew,
     ):
         watching = {"progress": show, "tally": tally, "tell": delivery.tell}
