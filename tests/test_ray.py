@@ -8,8 +8,9 @@ import threading
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
-from command_line import FEW, FRAMES, qeeps
+from command_line import FEW, FRAMES, start
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -31,7 +32,7 @@ def cluster():
     Gives its address, for commands in processes of their own."""
     from qeeps_cli.distributed.cluster import Cluster, load_ray
 
-    with Cluster(workers=2) as cluster, pytest.MonkeyPatch.context() as patch:
+    with Cluster() as cluster, pytest.MonkeyPatch.context() as patch:
         patch.setattr("qeeps_cli.distributed.cluster._cores", lambda: 2)
         patch.setenv("RAY_worker_niceness", "0")  # Ray's own 15 would leave nothing for workers beside other tests
         cluster.connect()
@@ -176,9 +177,40 @@ def test_objects_are_listed_as_a_folder_is(gallery, tmp_path):
 def test_a_process_of_its_own_says_nothing_but_results(cluster, index, gallery, given, tmp_path):
     """It finds the cluster by its address. stdout is the JSON alone, and with -q stderr is empty."""
     search = ["search", *query(gallery), "--gallery", gallery, "--mode", "exact"]
-    done = qeeps(*search, *given(tmp_path / "c"), "--engine", "ray", "--address", cluster, "-q")
-    assert (done.returncode, done.stderr) == (ExitCode.SKIPPED, b"")
-    assert done.stdout == run(*search, *given(tmp_path / "alone"))
+    process = start(*search, *given(tmp_path / "c"), "--engine", "ray", "--address", cluster, "-q")
+    stdout, stderr = process.communicate(timeout=600)  # beside other tests, a start of Ray alone may take minutes
+    assert (process.returncode, stderr) == (ExitCode.SKIPPED, b"")
+    assert stdout == run(*search, *given(tmp_path / "alone"))
+
+
+def test_cached_people_are_scored_in_shares(cluster, tmp_path):
+    from cache_samples import DIMENSIONS, FINGERPRINT, digest, fill, refuse
+
+    from qeeps_cli.cache.store import Cache
+    from qeeps_cli.distributed.cluster import Cluster
+    from qeeps_cli.distributed.scoring import SharedGallery
+    from qeeps_cli.gallery import FrameList
+    from qeeps_cli.searching.ranking import Ranking
+    from qeeps_cli.searching.request import SearchOptions
+    from qeeps_cli.searching.scoring import CachedGallery, Scorer
+    from qeeps_cli.types import Query
+
+    names = [str(number) for number in range(40)]
+    fill(tmp_path / "c", names[:10])
+    fill(tmp_path / "c", names[10:])
+    digests, scorer = list(map(digest, names)), Scorer(np.eye(2, DIMENSIONS), None)
+    results = []
+    with Cache(tmp_path / "c", warn=refuse) as cache:
+        store = cache.frames(FINGERPRINT)
+        shared = SharedGallery(Cluster(workers=2), cache, FINGERPRINT, digests, None)
+        assert len(shared.shares) == 2
+        for people in (CachedGallery(store, digests, None), shared):
+            rankings = [Ranking(Query(Path(), None), FrameList(Path(), names), SearchOptions(top_k=9)) for _ in "12"]
+            people.rank(scorer, rankings, np.arange(40), np.ones((2, 40), bool))
+            for ranking in rankings:
+                ranking.searched = 40
+            results.append((people.best(scorer).tolist(), [ranking.result() for ranking in rankings]))
+    assert results[0] == results[1]
 
 
 # Whatever stands in the way is said in a sentence.
@@ -234,6 +266,21 @@ def test_what_the_workers_depend_on_is_what_this_process_does(cluster, weights):
 def test_what_cannot_be_is_refused(options, message, cluster, gallery, given, tmp_path):
     done = CliRunner().invoke(app, ["index", "--gallery", os.fspath(gallery), *given(tmp_path / "c"), *options])
     assert done.exit_code == ExitCode.USAGE and message in done.stderr, done.stderr
+
+
+def test_what_ray_prints_is_no_result(capsys):
+    """It tells of workers that died on standard output, in a thread of its own."""
+    from qeeps_cli.distributed.stdout import divert
+
+    told = []
+    restore = divert(told.append)
+    thread = threading.Thread(target=print, args=["a worker died"], name="ray_listen_error_messages")
+    thread.start()
+    thread.join()
+    print("a result")
+    restore()
+    print("another")
+    assert told == ["a worker died"] and capsys.readouterr().out == "a result\nanother\n"
 
 
 def test_without_ray_one_is_told_how_to_get_it(monkeypatch):

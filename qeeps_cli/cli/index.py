@@ -67,7 +67,9 @@ def index(
     with open_cache([gallery.home], cache, messages, require=True) as used, show_progress(messages) as show:
         began = time.monotonic()
         how = {"max_pixels": frames["max_pixels"], "refresh": refresh, "progress": show}
-        with work.crew(checkpoint, engine, gallery, used, only_indexes=True, batch=network.batch, **how) as crew:
+        with work.crew(
+            checkpoint, engine, gallery, used, messages=messages, only_indexes=True, batch=network.batch, **how
+        ) as crew:
             if crew is None:
                 summary = index_gallery(engine, gallery, used, batch=frames["batch"], **how)
             else:

@@ -108,6 +108,7 @@ def search(
         show_progress(messages, still=delivery.moves_terminal) as show,
         work.crew(
             *(checkpoint, engine, gallery, used),
+            messages=messages,
             batch=network.batch,
             max_pixels=limits.max_pixels,
             refresh=refresh,

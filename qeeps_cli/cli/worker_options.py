@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from qeeps_cli.cli.messages import Messages
 from qeeps_cli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -105,6 +106,7 @@ class WorkerOptions:
         gallery: "Gallery",
         cache: "Cache | None",
         *,
+        messages: Messages,
         only_indexes: bool = False,
         **settings: Any,
     ) -> "Iterator[RayCrew | None]":
@@ -118,7 +120,7 @@ class WorkerOptions:
         from qeeps_cli.weights import load_model
 
         theirs = only_indexes and self.gpus_per_worker
-        with Cluster(self.address, self.workers, self.gpus_per_worker or 0.0) as cluster:
+        with Cluster(self.address, self.workers, self.gpus_per_worker or 0.0, messages.detail) as cluster:
             yield RayCrew(
                 cluster,
                 load_model(checkpoint),

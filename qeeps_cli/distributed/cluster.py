@@ -8,11 +8,12 @@ import signal
 import socket
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from typing import Any
 
+from qeeps_cli.distributed.stdout import divert
 from qeeps_cli.errors import ClusterError, UsageError
 
 EXTRA = "pip install 'qeeps-cli[ray]'"
@@ -25,9 +26,16 @@ class Cluster:
     address: of a cluster, "host:port" or "auto" (the one of this machine); None: one is started here, and stopped at
     the end. A Ray to which this process is connected already is used in its place, and left as it is. workers: how
     many; None: one for each processor core, or for each share of a GPU. gpus_per_worker: 0 computes on the processor.
+    tell: gets what Ray says on standard output: of workers that died, for example.
     """
 
-    def __init__(self, address: str | None = None, workers: int | None = None, gpus_per_worker: float = 0.0):
+    def __init__(
+        self,
+        address: str | None = None,
+        workers: int | None = None,
+        gpus_per_worker: float = 0.0,
+        tell: Callable[[str], None] = lambda text: None,
+    ):
         if workers is not None and workers < 1:
             raise UsageError(f"--workers expects a whole number of at least 1, got {workers}.")
         if not 0 <= gpus_per_worker < float("inf") or (gpus_per_worker > 1 and gpus_per_worker % 1):
@@ -39,8 +47,10 @@ class Cluster:
         self.gpus_per_worker = gpus_per_worker
         self._wanted = workers
         self._workers = 0
+        self._tell = tell
         self._started = False
         self._scratch: str | None = None
+        self._restore: Callable[[], None] | None = None
 
     def __enter__(self) -> "Cluster":
         return self
@@ -51,6 +61,8 @@ class Cluster:
             self._started = False
         if self._scratch:
             shutil.rmtree(self._scratch, ignore_errors=True)
+        if self._restore:
+            self._restore()
 
     @property
     def workers(self) -> int:
@@ -76,6 +88,7 @@ class Cluster:
         if self.address is None:
             _set_token()
         ray = load_ray()
+        self._restore = self._restore or divert(self._tell)
         if ray.is_initialized():
             return
         terminate = signal.getsignal(signal.SIGTERM)  # which Ray replaces
