@@ -17,6 +17,7 @@ from qeeps_cli.distributed.scoring import SharedGallery
 from qeeps_cli.distributed.task import Answer, Task
 from qeeps_cli.distributed.worker import Comparer, Indexer, Worker
 from qeeps_cli.errors import ImageError
+from qeeps_cli.frames import frame_digest
 from qeeps_cli.images import MAX_PIXELS, ImageFile
 from qeeps_cli.model.config import InferenceParams
 from qeeps_cli.model.qeeps import QEEPS
@@ -127,8 +128,9 @@ class RayCrew:
                 yield IndexedFrame(frame, skipped="changed while the others were indexed; run the same command again")
 
     def _digest_of(self, frame: GalleryFrame) -> str | None:
-        """Where it is known without reading anything. Of a video's frame it is not that of the file."""
-        return self.cache.digest_of(frame.path) if frame.moment is None else None
+        """Where it is known without reading anything."""
+        of_file = self.cache.digest_of(frame.path)
+        return None if of_file is None else frame_digest(of_file, frame.moment)
 
     def _give(
         self,
