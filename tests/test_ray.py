@@ -6,6 +6,7 @@ import shutil
 import signal
 import threading
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +19,12 @@ from qeeps_cli.cache.maintenance import inspect
 from qeeps_cli.cli.app import app
 from qeeps_cli.errors import ExitCode, UsageError
 
-pytest.importorskip("ray", reason="needs Ray: pip install 'qeeps-cli[ray]'")
 pytest_plugins = ["cli_fixtures"]
-pytestmark = pytest.mark.ray
+# Not importorskip: once it is imported, Ray keeps its token in the user's home folder.
+pytestmark = [
+    pytest.mark.ray,
+    pytest.mark.skipif(find_spec("ray") is None, reason="needs Ray: pip install 'qeeps-cli[ray]'"),
+]
 
 MANY = 16
 WORKERS = ("--engine", "ray", "--workers", "2")
@@ -32,7 +36,7 @@ def cluster():
     Gives its address, for commands in processes of their own."""
     from qeeps_cli.distributed.cluster import Cluster, load_ray
 
-    with Cluster() as cluster, pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, Cluster() as cluster:
         patch.setattr("qeeps_cli.distributed.cluster._cores", lambda: 2)
         patch.setenv("RAY_worker_niceness", "0")  # Ray's own 15 would leave nothing for workers beside other tests
         cluster.connect()
