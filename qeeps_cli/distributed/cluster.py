@@ -69,7 +69,6 @@ class Cluster:
         """How many processes work. Connects. Raises ClusterError for more than the cluster has room for."""
         if not self._workers:
             self.connect()
-            self._workers = self._count()
         return self._workers
 
     @property
@@ -83,14 +82,17 @@ class Cluster:
         return {"num_gpus": self.gpus_per_worker} if self.gpus_per_worker else {"num_cpus": 1}
 
     def connect(self) -> None:
-        """Raises UsageError, ClusterError."""
+        """Raises UsageError, and ClusterError, also for more workers than have room: Ray would wait for ever."""
         _check_address(self.address)
         if self.address is None:
             _set_token()
         ray = load_ray()
         self._restore = self._restore or divert(self._tell)
-        if ray.is_initialized():
-            return
+        if not ray.is_initialized():
+            self._start(ray)
+        self._workers = self._count()
+
+    def _start(self, ray: Any) -> None:
         terminate = signal.getsignal(signal.SIGTERM)  # which Ray replaces
         quiet = {"log_to_driver": False, "configure_logging": True, "logging_level": logging.ERROR}
         try:
