@@ -102,3 +102,24 @@ def test_scores_depend_on_the_query():
     net = random_qsimnet()
     gallery = embeddings(20, 2)
     assert (net.score(embeddings(1, 1), gallery) - net.score(embeddings(1, 3), gallery)).abs().max() > 1e-2
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("spread", [0.0, 0.25, 1.0])
+def test_weights_are_evened_out_around_their_mean(spread):
+    module = random_qsimnet()
+    before = module.closed_form().weight
+    module.even_out(spread)
+    after = module.closed_form().weight
+    torch.testing.assert_close(after.mean(), before.mean())
+    torch.testing.assert_close(after - after.mean(), spread * (before - before.mean()), rtol=1e-4, atol=1e-5)
+
+
+@torch.no_grad()
+def test_even_weights_rank_as_the_cosine_does():
+    module = QSimNet(16)
+    module.norm.running_var.uniform_(0.5, 1.5)
+    module.fc.weight[1] -= torch.rand(16)  # the nearer, the likelier
+    module.even_out(0.0)
+    query, gallery = (embeddings(n, seed=n, dim=16) for n in (1, 50))
+    assert torch.equal(module.eval().score(query, gallery).argsort(), (gallery @ query[0]).argsort())

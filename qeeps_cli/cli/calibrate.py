@@ -30,6 +30,15 @@ Prior = Annotated[
         help="The share of frames with the person in the galleries that the score is for. Default: as in the set.",
     ),
 ]
+Spread = Annotated[
+    float,
+    typer.Option(
+        metavar="F",
+        min=0,
+        max=1,
+        help="How much of the difference that QSimNet makes between dimensions to keep. 0: it ranks as the cosine.",
+    ),
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace --out.")]
 
 
@@ -41,6 +50,7 @@ def calibrate(
     overwrite: Overwrite = False,
     mode: Mode = "cached",
     prior: Prior = None,
+    spread: Spread = 1.0,
     network: options.EngineOptions,
     caching: options.CacheOptions,
     as_json: options.AsJson = False,
@@ -49,11 +59,14 @@ def calibrate(
 ) -> ExitCode:
     """Measure how often the best detection of a frame is the person, by score; with --out, make the score say so.
 
-    Rankings stay as they are. What is reported for --out is of queries that the fit did not see (five folds).
+    Rankings stay as they are, but for --spread. What is reported for --out is of queries that the fit did not see (five
+    folds).
     """
     messages = Messages(quiet, verbose)
     if mode not in ("exact", "cached"):
         raise UsageError(f"--mode expects exact or cached, got {mode!r}.")
+    if spread != 1 and mode != "cached":
+        raise UsageError("--spread needs --mode cached: exact pairs are kept under the weights that they came from.")
     if out is not None:
         from qeeps_cli.output.atomic import check_file
 
@@ -72,6 +85,7 @@ def calibrate(
         raise UsageError(
             f"the variant {checkpoint.config.variant} has no QSimNet: its score is a cosine, and cannot be calibrated."
         )
+    engine.model.qsimnet.even_out(spread)
     everything = 2**31
     ranking = BenchmarkOptions(mode=mode, keep=everything, batch=batch_size(engine, network.batch), detection=False)
     with caching.open([setup.root], messages) as kept:
@@ -86,6 +100,7 @@ def calibrate(
         "mode": mode,
         "queries": len(frame_set.queries),
         "prior": prior,
+        "spread": spread,
         "as_given": asdict(given),
     }
     if out is not None:
@@ -104,8 +119,9 @@ def _write(out: Path, checkpoint, calibration, document: dict[str, Any]) -> None
     from qeeps_cli.weights import holds_halves, load_model, save_checkpoint
 
     model = load_model(checkpoint)
+    model.qsimnet.even_out(document["spread"])
     model.qsimnet.calibrate(calibration.slope, calibration.offset)
-    about = {key: document[key] for key in ("set", "mode", "queries", "prior", "calibration")}
+    about = {key: document[key] for key in ("set", "mode", "queries", "prior", "spread", "calibration")}
     about |= {"pairs": document["as_given"]["pairs"], "of": checkpoint.digest}
     # In the precision that it has: rounding would change the rankings.
     save_checkpoint(out, model, {**checkpoint.card, "calibrated": about}, half=holds_halves(checkpoint.path))

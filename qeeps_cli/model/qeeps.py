@@ -151,12 +151,9 @@ class QEEPS(nn.Module):
     def _identify_late(
         self, gallery_maps: FeatureMaps, people: list[Found], query_embeddings: Tensor | None, params: InferenceParams
     ) -> list[Found]:
-        """Separate heads: embeddings of the refined boxes alone, without near copies of a box, then the paper's NMS."""
-        if query_embeddings is None:
-            return self._embed_again(gallery_maps, [_suppress(p, params.nms) for p in people], None)
-        distinct = [_suppress(candidates, params.proposal_nms) for candidates in people]
-        found = self._embed_again(gallery_maps, distinct, query_embeddings)
-        return [_suppress(candidates, params.nms) for candidates in found]
+        """Separate heads: NMS on ClsNet's scores, then embeddings of the boxes that are left (deviation,
+        docs/decisions.md)."""
+        return self._embed_again(gallery_maps, [_suppress(p, params.nms) for p in people], query_embeddings)
 
     def _embed_again(
         self, gallery_maps: FeatureMaps, found: list[Found], query_embeddings: Tensor | None

@@ -45,6 +45,16 @@ class QSimNet(nn.Module):
         self.fc.bias[1 - SAME].sub_(offset / 2)
 
     @torch.no_grad()
+    def even_out(self, spread: float) -> None:
+        """Move the weights of the closed form towards their mean: spread 1 leaves them, 0 makes them all alike, so that
+        QSimNet ranks as the cosine does. What else the logit adds is left to `calibrate`."""
+        weight = self.closed_form().weight.double()
+        evened = weight.mean() + spread * (weight - weight.mean())
+        scale = self.norm.weight.double() * (self.norm.running_var.double() + self.norm.eps).rsqrt()
+        self.fc.weight[SAME] = evened / scale / 2
+        self.fc.weight[1 - SAME] = -evened / scale / 2
+
+    @torch.no_grad()
     def closed_form(self) -> "ClosedForm":
         """The same score as an affine form in (f_q − f_g)², valid with BatchNorm's running statistics."""
         scale = self.norm.weight.double() * (self.norm.running_var.double() + self.norm.eps).rsqrt()

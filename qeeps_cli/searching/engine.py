@@ -19,7 +19,7 @@ from qeeps_cli.model.qeeps import QEEPS, Found, QueryInput
 from qeeps_cli.types import Box, Detections
 
 # Part of every cache key: to be raised by whatever changes detections for the same weights and parameters.
-COMPUTATION = 1
+COMPUTATION = 2
 KEPT_SIZES = 4  # gallery sizes for which a query stays encoded: megabytes each
 
 
