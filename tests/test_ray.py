@@ -213,6 +213,21 @@ def test_cached_people_are_scored_in_shares(cluster, tmp_path):
     assert results[0] == results[1]
 
 
+def test_frames_reach_workers_as_they_are():
+    """Pictures, moments of videos with all that is needed to decode them, and names that are no text."""
+    from qeeps_cli.distributed.task import frame_columns, frames_of
+    from qeeps_cli.types import GalleryFrame, VideoMoment
+
+    moment = VideoMoment(12.5, 300, pts=153_600, keyframe=-2048)
+    work = [
+        (0, GalleryFrame(Path("g/1.jpg"), "1.jpg"), [0, 2]),
+        (7, GalleryFrame(Path("g/v.mp4"), f"v.mp4@{moment.clock}", moment), []),
+        (8, GalleryFrame(Path("g/\udce9.jpg"), "\udce9.jpg"), [1]),
+    ]
+    columns = {name: np.array(column) for name, column in frame_columns(work).items()}
+    assert frames_of(columns) == work
+
+
 # Whatever stands in the way is said in a sentence.
 
 
