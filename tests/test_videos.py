@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from video_files import cut, greys, make_sound, make_video, number_of, turn
+from video_files import cut, greys, make_sound, make_video, number_of, trim, turn
 
 from qeeps_cli.clock import format_clock, parse_clock
 from qeeps_cli.errors import ImageError, NothingToSearchError, UsageError
@@ -287,6 +287,27 @@ def test_a_video_that_was_cut_short_gives_what_it_has(made, tmp_path, name, code
                 assert "damaged" in error.reason
     whole = [(number, shown) for number, shown in found if number == shown]
     assert len(whole) >= 8 and len(found) - len(whole) <= 2, "around the cut, later frames may lack earlier ones"
+
+
+@pytest.mark.parametrize(("start", "shown"), [(0, range(12)), (1300, range(13, 25)), (2000, range(20, 30))])
+def test_a_trimmed_video_is_whole(made, tmp_path, start, shown):
+    """Its first frames may need a keyframe that is not shown itself."""
+    path = trim(made("x.mp4", "libx264", tmp_path), start, 100 * len(shown))
+    timeline = read_timeline(path)
+    assert timeline.lost is None and timeline.milliseconds.tolist() == [100 * place for place in range(len(shown))]
+    for places in (range(len(shown)), (5, 0, 8)):
+        with VideoDecoder(path, 10**6) as decoder:
+            assert [number_of(decoder.read(moments(timeline)[place])) for place in places] == [shown[i] for i in places]
+
+
+def test_an_avi_with_pauses_is_whole(tmp_path):
+    """Its header counts the moments at which nothing new is shown."""
+    times = [0, 100, 200, 1000, 1100, 1300]
+    path = make_video(tmp_path / "x.avi", greys(6), "mpeg4", times=times, b_frames=0)
+    timeline = read_timeline(path)
+    assert timeline.lost is None and timeline.milliseconds.tolist() == times
+    with VideoDecoder(path, 10**6) as decoder:
+        assert [number_of(decoder.read(moment)) for moment in moments(timeline)] == list(range(6))
 
 
 def test_damage_in_the_middle_costs_the_frames_that_it_hits(made, tmp_path):
