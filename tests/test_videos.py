@@ -327,9 +327,13 @@ def test_damage_in_the_middle_costs_the_frames_that_it_hits(made, tmp_path):
     assert sum(right) >= 15
 
 
-def test_too_many_pixels_are_refused_before_they_are_rgb(video):
-    with pytest.raises(ImageError, match="its frames have 96x64 pixels, more than 6000; .*--max-pixels"):
-        read_frame(f"{video}@0", max_pixels=6000)
+def test_too_many_pixels_are_refused_before_they_are_decoded(video, monkeypatch):
+    """Each frame, and not only the first that is asked for."""
+    monkeypatch.setattr(VideoDecoder, "_decode", lambda self, at_keyframe: pytest.fail("a frame is decoded"))
+    with FrameReader(max_pixels=6000) as reader:
+        for moment in ("0", "1", "2.9"):
+            with pytest.raises(ImageError, match="its frames have 96x64 pixels, more than 6000; .*--max-pixels"):
+                reader.read(Path(f"{video}@{moment}"))
 
 
 def test_without_pyav_it_says_how_to_install_it(video, monkeypatch):

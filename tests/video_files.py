@@ -35,8 +35,8 @@ def make_video(
     b_frames: int = 2,
 ) -> Path:
     """times: of the pictures in milliseconds; None: RATE a second. A keyframe each ten pictures, and so many pictures
-    in a row that refer to later ones. colours: keep them as they are, without halving their resolution. is_hd: mix them as in high
-    definition, by BT.709, and say so."""
+    in a row that refer to later ones. colours: keep them as they are, without halving their resolution. is_hd: mix them
+    as in high definition, by BT.709, and say so."""
     height, width = pictures[0].shape[:2]
     unit = Fraction(1, RATE if path.suffix == ".avi" else 1000)  # AVI knows no times between those of its rate
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -84,7 +84,7 @@ def turn(path: Path, matrix: tuple[int, int, int, int]) -> Path:
 
 
 def trim(path: Path, start: int, duration: int) -> Path:
-    """The same MP4, of which only these milliseconds are to be shown, as phones trim videos: nothing is encoded anew."""
+    """The same MP4, of which only these milliseconds are to be shown, as phones trim videos: nothing is encoded."""
     data = bytearray(path.read_bytes())
     scale = int.from_bytes(data[(at := data.index(b"mdhd") + 16) : at + 4])  # units a second
     at = data.index(b"elst") + 12  # of version 0, the first entry: duration in milliseconds, start in those units
