@@ -161,7 +161,7 @@ class SearchResult:
     def best_of_frames(self) -> list[Match]:
         """Each frame's best match, by rank: a person is in a frame once, so the others there are somebody else."""
         best: dict[GalleryFrame, Match] = {}
-        for match in self.matches:
+        for match in sorted(self.matches, key=lambda match: match.rank):
             best.setdefault(match.frame, match)
         return list(best.values())
 

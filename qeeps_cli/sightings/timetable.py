@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import cached_property
+from itertools import groupby
 from pathlib import Path
 
 from qeeps_cli.images import read_date_taken
@@ -31,7 +32,8 @@ class Timetable:
     def __init__(self, frames: Sequence[GalleryFrame], pattern: TimePattern | None = None):
         self.frames = frames
         self.pattern = pattern
-        note = None if pattern is None else check_names(pattern, map(_timed_name, frames))
+        names = (name for name, _ in groupby(map(_timed_name, frames)))  # a video's once
+        note = None if pattern is None else check_names(pattern, names)
         self.notes = [note] if note else []
         self._dates: dict[Path, datetime | None] = {}  # several queries ask for the same frames
 
