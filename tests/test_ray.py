@@ -159,6 +159,13 @@ def test_frames_of_an_object_store_are_those_of_files(cluster, index, gallery, g
     assert gone["image"] == f"{root}/gone.png" and "No such file" in gone["reason"]
 
 
+def test_a_dry_run_tries_objects_too(gallery, given, tmp_path):
+    """No cluster is needed for it."""
+    index = ["index", "--gallery", gallery.as_uri(), *given(tmp_path / "c"), *WORKERS]
+    plan = json.loads(run(*index, "--dry-run", "--json", code=ExitCode.OK))
+    assert plan["frames"] == MANY + 1 and plan["frames_tried"] >= 1
+
+
 def test_objects_are_listed_as_a_folder_is(gallery, tmp_path):
     from qeeps_cli.distributed.objects import list_objects, unfolded
     from qeeps_cli.gallery import list_gallery
