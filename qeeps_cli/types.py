@@ -59,6 +59,11 @@ class GalleryFrame:
     name: str
     moment: VideoMoment | None = None
 
+    @property
+    def file_name(self) -> str:
+        """The name without the moment: of a video's frame, the video's."""
+        return self.name if self.moment is None else self.name.removesuffix(f"@{self.moment.clock}")
+
 
 @dataclass(frozen=True)
 class Query:
