@@ -181,6 +181,15 @@ def test_objects_are_listed_as_a_folder_is(gallery, tmp_path):
         assert [frame.name for frame in list_objects([root], recursive).frames] == [f"{root}/{name}" for name in names]
 
 
+def test_objects_that_are_one_path_are_not_taken_for_each_other():
+    from qeeps_cli.distributed.objects import list_objects
+
+    found = list_objects([], names=["s3://b/a//1.jpg", "s3://b/a/1.jpg", "s3://b/a/2.jpg"])
+    assert len(found.frames) == 2 and len({frame.path for frame in found.frames}) == 2
+    [skipped] = found.skipped
+    assert "as a path it is that of s3://b/a/" in skipped.reason
+
+
 def test_a_process_of_its_own_says_nothing_but_results(cluster, index, gallery, given, tmp_path):
     """It finds the cluster by its address. stdout is the JSON alone, and with -q stderr is empty."""
     search = ["search", *query(gallery), "--gallery", gallery, "--mode", "exact"]
