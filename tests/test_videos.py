@@ -353,6 +353,18 @@ def test_a_moment_is_the_frame_that_is_shown_then(video):
         assert frame.moment.number == place and frame.name == f"{video}@{frame.moment.clock}" == str(path_of(frame))
 
 
+def test_several_queries_of_a_video_read_it_once(video, monkeypatch):
+    from qeeps_cli.searching.queries import QueryRequest, read_requests
+
+    read, digest = [], VideoFile.digest
+    monkeypatch.setattr("qeeps_cli.frames.read_timeline", lambda path: read.append(path) or read_timeline(path))
+    monkeypatch.setattr(VideoFile, "digest", lambda self: read.append(self.path) or digest(self))
+    places = [Path(f"{video}@{second}") for second in (2, 0, 1)]
+    pictures = read_requests([QueryRequest(place) for place in places])
+    assert [number_of(picture.rgb) for picture in pictures] == [20, 0, 10] and read == [video] * 2
+    assert [picture.query.digest for picture in pictures] == [read_frame(place).digest for place in places]
+
+
 def test_moments_that_there_are_not(video):
     with pytest.raises(ImageError, match="no such moment: its last frame is at 00:00:02.900"):
         find_frame(f"{video}@3.2")

@@ -9,7 +9,7 @@ import numpy as np
 
 from qeeps_cli.boxes import fit_box
 from qeeps_cli.errors import UsageError
-from qeeps_cli.frames import read_frame
+from qeeps_cli.frames import FrameReader, read_frame
 from qeeps_cli.images import MAX_PIXELS
 from qeeps_cli.searching.cascade import shortlist_size
 from qeeps_cli.types import Box, Query
@@ -95,15 +95,21 @@ class QueryPicture:
         return decoded.rgb
 
 
-def read_query(image: Path | str, box: Sequence[float] | None = None, max_pixels: int = MAX_PIXELS) -> QueryPicture:
+def read_query(
+    image: Path | str,
+    box: Sequence[float] | None = None,
+    max_pixels: int = MAX_PIXELS,
+    reader: FrameReader | None = None,
+) -> QueryPicture:
     """Decode the query and fit its box into it.
 
     image: a picture, or a moment of a video such as `video.mp4@00:01:02`. box: xyxy pixels of the upright picture;
-    None: the whole picture is the person's crop. Raises ImageError when the picture cannot be decoded, UsageError for a
-    box that is no box or lies outside the picture.
+    None: the whole picture is the person's crop. reader: of many queries, with its own max_pixels; it reads a video of
+    which several are moments once. Raises ImageError when the picture cannot be decoded, UsageError for a box that is
+    no box or lies outside the picture.
     """
     image = Path(image)
-    decoded = read_frame(image, max_pixels)
+    decoded = reader.read(image, with_digest=True) if reader else read_frame(image, max_pixels)
     picture = QueryPicture(
         Query(image, None, decoded.digest),
         decoded.rgb,
