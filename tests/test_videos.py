@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -362,6 +363,10 @@ def test_several_queries_of_a_video_read_it_once(video, monkeypatch):
     places = [Path(f"{video}@{second}") for second in (2, 0, 1)]
     pictures = read_requests([QueryRequest(place) for place in places])
     assert [number_of(picture.rgb) for picture in pictures] == [20, 0, 10] and read == [video] * 2
+    read.clear()
+    with FrameReader() as reader:
+        again = [replace(picture, rgb=None).pixels(reader=reader) for picture in pictures]
+    assert list(map(number_of, again)) == [20, 0, 10] and read == [video] * 2
     assert [picture.query.digest for picture in pictures] == [read_frame(place).digest for place in places]
 
 
