@@ -111,6 +111,7 @@ class FrameReader:
     def __init__(self, max_pixels: int = MAX_PIXELS):
         self.max_pixels = max_pixels
         self._video: VideoDecoder | None = None
+        self._digest: str | None = None  # of that video, where it was asked for
         self._timeline_of = lru_cache(1)(read_timeline)
 
     def __enter__(self) -> "FrameReader":
@@ -131,12 +132,16 @@ class FrameReader:
             self.close()
             self._video = VideoDecoder(frame.path, self.max_pixels)
         rgb = self._video.read(frame.moment)
-        return Decoded(rgb, frame_digest(self._video.file.digest(), frame.moment) if with_digest else "")
+        if not with_digest:
+            return Decoded(rgb, "")
+        if self._digest is None or not self._video.file.is_unchanged:
+            self._digest = self._video.file.digest()
+        return Decoded(rgb, frame_digest(self._digest, frame.moment))
 
     def close(self) -> None:
         if self._video is not None:
             self._video.close()
-        self._video = None
+        self._video = self._digest = None
 
 
 def _name_a_moment(path: Path) -> str:

@@ -59,6 +59,11 @@ class GalleryFrame:
     name: str
     moment: VideoMoment | None = None
 
+    @property
+    def file_name(self) -> str:
+        """The name without the moment: of a video's frame, the video's."""
+        return self.name if self.moment is None else self.name.removesuffix(f"@{self.moment.clock}")
+
 
 @dataclass(frozen=True)
 class Query:
@@ -161,7 +166,7 @@ class SearchResult:
     def best_of_frames(self) -> list[Match]:
         """Each frame's best match, by rank: a person is in a frame once, so the others there are somebody else."""
         best: dict[GalleryFrame, Match] = {}
-        for match in self.matches:
+        for match in sorted(self.matches, key=lambda match: match.rank):
             best.setdefault(match.frame, match)
         return list(best.values())
 

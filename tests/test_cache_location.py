@@ -69,3 +69,5 @@ def test_a_cache_by_its_own_name_or_its_gallery(gallery, tmp_path):
     fill(tmp_path / "another name", "a")
     assert find_folder(tmp_path / "another name") == tmp_path / "another name"
     assert find_folder(tmp_path / "missing") == tmp_path / "missing"
+    (gallery / "video.mp4").touch()
+    assert find_folder(gallery / "video.mp4") == choose_folder([gallery / "video.mp4"]) == tmp_path / "frames.qeeps"

@@ -163,6 +163,13 @@ def test_frames_of_an_object_store_are_those_of_files(cluster, index, gallery, g
     assert gone["image"] == f"{root}/gone.png" and "No such file" in gone["reason"]
 
 
+def test_a_dry_run_tries_objects_too(gallery, given, tmp_path):
+    """No cluster is needed for it."""
+    index = ["index", "--gallery", gallery.as_uri(), *given(tmp_path / "c"), *WORKERS]
+    plan = json.loads(run(*index, "--dry-run", "--json", code=ExitCode.OK))
+    assert plan["frames"] == MANY + 1 and plan["frames_tried"] >= 1
+
+
 def test_objects_are_listed_as_a_folder_is(gallery, tmp_path):
     from qeeps_cli.distributed.objects import list_objects, unfolded
     from qeeps_cli.gallery import list_gallery
@@ -176,6 +183,15 @@ def test_objects_are_listed_as_a_folder_is(gallery, tmp_path):
     for recursive in (True, False):
         names = [frame.name for frame in list_gallery(tmp_path / "g", recursive=recursive)]
         assert [frame.name for frame in list_objects([root], recursive).frames] == [f"{root}/{name}" for name in names]
+
+
+def test_objects_that_are_one_path_are_not_taken_for_each_other():
+    from qeeps_cli.distributed.objects import list_objects
+
+    found = list_objects([], names=["s3://b/a//1.jpg", "s3://b/a/1.jpg", "s3://b/a/2.jpg"])
+    assert len(found.frames) == 2 and len({frame.path for frame in found.frames}) == 2
+    [skipped] = found.skipped
+    assert "as a path it is that of s3://b/a/" in skipped.reason
 
 
 def test_a_process_of_its_own_says_nothing_but_results(cluster, index, gallery, given, tmp_path):
@@ -215,6 +231,21 @@ def test_cached_people_are_scored_in_shares(cluster, tmp_path):
                 ranking.searched = 40
             results.append((people.best(scorer).tolist(), [ranking.result() for ranking in rankings]))
     assert results[0] == results[1]
+
+
+def test_frames_reach_workers_as_they_are():
+    """Pictures, moments of videos with all that is needed to decode them, and names that are no text."""
+    from qeeps_cli.distributed.task import frame_columns, frames_of
+    from qeeps_cli.types import GalleryFrame, VideoMoment
+
+    moment = VideoMoment(12.5, 300, pts=153_600, keyframe=-2048)
+    work = [
+        (0, GalleryFrame(Path("g/1.jpg"), "1.jpg"), [0, 2]),
+        (7, GalleryFrame(Path("g/v.mp4"), f"v.mp4@{moment.clock}", moment), []),
+        (8, GalleryFrame(Path("g/\udce9.jpg"), "\udce9.jpg"), [1]),
+    ]
+    columns = {name: np.array(column) for name, column in frame_columns(work).items()}
+    assert frames_of(columns) == work
 
 
 # Whatever stands in the way is said in a sentence.

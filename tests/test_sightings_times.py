@@ -87,6 +87,12 @@ def test_a_pattern_that_fits_no_name_is_an_error_and_one_that_fits_some_a_note()
         Timetable(frames[:1], pattern)
 
 
+def test_a_video_has_one_name_however_many_frames():
+    frames = [frame(f"{name}.mp4", seconds) for name in ("gate_20240503", "other") for seconds in (1, 2, 3)]
+    [note] = Timetable(frames, TimePattern("{camera}_%Y%m%d")).notes
+    assert note == "1 of 2 names do not fit the time pattern '{camera}_%Y%m%d', as 'other.mp4'"
+
+
 # EXIF data
 
 

@@ -4,11 +4,12 @@ import os
 import re
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from video_files import cut, greys, make_sound, make_video, number_of, turn
+from video_files import cut, greys, make_sound, make_video, number_of, trim, turn
 
 from qeeps_cli.clock import format_clock, parse_clock
 from qeeps_cli.errors import ImageError, NothingToSearchError, UsageError
@@ -289,6 +290,27 @@ def test_a_video_that_was_cut_short_gives_what_it_has(made, tmp_path, name, code
     assert len(whole) >= 8 and len(found) - len(whole) <= 2, "around the cut, later frames may lack earlier ones"
 
 
+@pytest.mark.parametrize(("start", "shown"), [(0, range(12)), (1300, range(13, 25)), (2000, range(20, 30))])
+def test_a_trimmed_video_is_whole(made, tmp_path, start, shown):
+    """Its first frames may need a keyframe that is not shown itself."""
+    path = trim(made("x.mp4", "libx264", tmp_path), start, 100 * len(shown))
+    timeline = read_timeline(path)
+    assert timeline.lost is None and timeline.milliseconds.tolist() == [100 * place for place in range(len(shown))]
+    for places in (range(len(shown)), (5, 0, 8)):
+        with VideoDecoder(path, 10**6) as decoder:
+            assert [number_of(decoder.read(moments(timeline)[place])) for place in places] == [shown[i] for i in places]
+
+
+def test_an_avi_with_pauses_is_whole(tmp_path):
+    """Its header counts the moments at which nothing new is shown."""
+    times = [0, 100, 200, 1000, 1100, 1300]
+    path = make_video(tmp_path / "x.avi", greys(6), "mpeg4", times=times, b_frames=0)
+    timeline = read_timeline(path)
+    assert timeline.lost is None and timeline.milliseconds.tolist() == times
+    with VideoDecoder(path, 10**6) as decoder:
+        assert [number_of(decoder.read(moment)) for moment in moments(timeline)] == list(range(6))
+
+
 def test_damage_in_the_middle_costs_the_frames_that_it_hits(made, tmp_path):
     path = made("x.mkv", "libx264", tmp_path)
     data = bytearray(path.read_bytes())
@@ -306,9 +328,13 @@ def test_damage_in_the_middle_costs_the_frames_that_it_hits(made, tmp_path):
     assert sum(right) >= 15
 
 
-def test_too_many_pixels_are_refused_before_they_are_rgb(video):
-    with pytest.raises(ImageError, match="its frames have 96x64 pixels, more than 6000; .*--max-pixels"):
-        read_frame(f"{video}@0", max_pixels=6000)
+def test_too_many_pixels_are_refused_before_they_are_decoded(video, monkeypatch):
+    """Each frame, and not only the first that is asked for."""
+    monkeypatch.setattr(VideoDecoder, "_decode", lambda self, at_keyframe: pytest.fail("a frame is decoded"))
+    with FrameReader(max_pixels=6000) as reader:
+        for moment in ("0", "1", "2.9"):
+            with pytest.raises(ImageError, match="its frames have 96x64 pixels, more than 6000; .*--max-pixels"):
+                reader.read(Path(f"{video}@{moment}"))
 
 
 def test_without_pyav_it_says_how_to_install_it(video, monkeypatch):
@@ -326,6 +352,22 @@ def test_a_moment_is_the_frame_that_is_shown_then(video):
     for place in range(0, COUNT):
         frame = find_frame(f"{video}@{format_clock(100 * place)}")
         assert frame.moment.number == place and frame.name == f"{video}@{frame.moment.clock}" == str(path_of(frame))
+
+
+def test_several_queries_of_a_video_read_it_once(video, monkeypatch):
+    from qeeps_cli.searching.queries import QueryRequest, read_requests
+
+    read, digest = [], VideoFile.digest
+    monkeypatch.setattr("qeeps_cli.frames.read_timeline", lambda path: read.append(path) or read_timeline(path))
+    monkeypatch.setattr(VideoFile, "digest", lambda self: read.append(self.path) or digest(self))
+    places = [Path(f"{video}@{second}") for second in (2, 0, 1)]
+    pictures = read_requests([QueryRequest(place) for place in places])
+    assert [number_of(picture.rgb) for picture in pictures] == [20, 0, 10] and read == [video] * 2
+    read.clear()
+    with FrameReader() as reader:
+        again = [replace(picture, rgb=None).pixels(reader=reader) for picture in pictures]
+    assert list(map(number_of, again)) == [20, 0, 10] and read == [video] * 2
+    assert [picture.query.digest for picture in pictures] == [read_frame(place).digest for place in places]
 
 
 def test_moments_that_there_are_not(video):

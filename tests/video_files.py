@@ -32,21 +32,23 @@ def make_video(
     movflags: str = "",
     colours: bool = False,
     is_hd: bool = False,
+    b_frames: int = 2,
 ) -> Path:
-    """times: of the pictures in milliseconds; None: RATE a second. A keyframe each ten pictures, and pictures that
-    refer to later ones. colours: keep them as they are, without halving their resolution. is_hd: mix them as in high
-    definition, by BT.709, and say so."""
+    """times: of the pictures in milliseconds; None: RATE a second. A keyframe each ten pictures, and so many pictures
+    in a row that refer to later ones. colours: keep them as they are, without halving their resolution. is_hd: mix them
+    as in high definition, by BT.709, and say so."""
     height, width = pictures[0].shape[:2]
+    unit = Fraction(1, RATE if path.suffix == ".avi" else 1000)  # AVI knows no times between those of its rate
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(path, "w", options={"movflags": movflags} if movflags else {}) as container:
         stream = container.add_stream(codec, rate=RATE)
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv444p" if colours else "yuv420p"
         stream.bit_rate = 8_000_000
-        stream.options = {"g": "10", "bf": "2", "sc_threshold": "0"}
+        stream.options = {"g": "10", "bf": str(b_frames), "sc_threshold": "0"}
         if codec == "libx264":
             stream.options |= {"preset": "veryfast", "crf": "4"}
         if times is not None:
-            stream.codec_context.time_base = Fraction(1, 1000)
+            stream.codec_context.time_base = unit
         if is_hd:
             stream.codec_context.colorspace = _BT709
         for number, rgb in enumerate(pictures):
@@ -54,7 +56,7 @@ def make_video(
             if is_hd:
                 frame = frame.reformat(format=stream.pix_fmt, dst_colorspace="ITU709")
             if times is not None:
-                frame.pts, frame.time_base = times[number], Fraction(1, 1000)
+                frame.pts, frame.time_base = round(times[number] / 1000 / unit), unit
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
     return path
@@ -77,6 +79,17 @@ def turn(path: Path, matrix: tuple[int, int, int, int]) -> Path:
     at = data.index(b"tkhd") + 4 + 40  # of version 0; a, b, u, c, d, v, x, y, w as 16.16 and 2.30 fixed point
     a, b, c, d = (value << 16 for value in matrix)
     data[at : at + 36] = np.array([a, b, 0, c, d, 0, 0, 0, 1 << 30], ">i4").tobytes()
+    path.write_bytes(data)
+    return path
+
+
+def trim(path: Path, start: int, duration: int) -> Path:
+    """The same MP4, of which only these milliseconds are to be shown, as phones trim videos: nothing is encoded."""
+    data = bytearray(path.read_bytes())
+    scale = int.from_bytes(data[(at := data.index(b"mdhd") + 16) : at + 4])  # units a second
+    at = data.index(b"elst") + 12  # of version 0, the first entry: duration in milliseconds, start in those units
+    begins = int.from_bytes(data[at + 4 : at + 8]) + start * scale // 1000
+    data[at : at + 8] = np.array([duration, begins], ">i4").tobytes()
     path.write_bytes(data)
     return path
 

@@ -42,6 +42,7 @@ def _user_cache() -> Path:
 
 def find_folder(place: Path) -> Path:
     """The cache that a path names: a cache folder, or the gallery that has one."""
-    if place.name.endswith(SUFFIX) or not os.path.exists(place) or survey(place, kinds=()).paths:
+    if place.name.endswith(SUFFIX) or not os.path.exists(place):
         return place
-    return choose_folder([place])
+    is_cache = os.path.isdir(place) and survey(place, kinds=()).paths
+    return place if is_cache else choose_folder([place])

@@ -59,7 +59,7 @@ def index(
 
         with open_cache([gallery.home], cache, messages, read_only=True) as used:
             preview = preview_index(engine, gallery, max_pixels or MAX_PIXELS, used, refresh)
-        estimated = estimate(engine, gallery, preview, **frames)
+        estimated = estimate(engine, gallery, preview, **frames, read=work.reader())
         return show_plan(engine, gallery, preview, estimated, used.folder, messages, as_json=as_json)
     from qeeps_cli.searching.indexing import index_gallery
 

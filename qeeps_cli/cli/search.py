@@ -85,7 +85,7 @@ def search(
             place = used.folder if used else None
         example = QueryPerson(pictures[0].pixels(limits.max_pixels), pictures[0].query.box)
         frames = {"batch": batch_size(engine, network.batch), "max_pixels": limits.max_pixels}
-        estimated = estimate(engine, gallery, preview, example, **frames)
+        estimated = estimate(engine, gallery, preview, example, **frames, read=work.reader())
         return show_plan(engine, gallery, preview, estimated, place, messages, plan=plan, queries=len(pictures))
     pictures = [
         choose_person(engine, picture, request.person, limits.max_pixels) if request.person else picture

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from qeeps_cli.distributed.crew import RayCrew
     from qeeps_cli.searching.engine import Engine as NetworkEngine
     from qeeps_cli.searching.galleries import Gallery
+    from qeeps_cli.searching.reading import Read
     from qeeps_cli.weights import Checkpoint
 
 LOCAL, RAY = "local", "ray"
@@ -97,6 +98,16 @@ class WorkerOptions:
         if not self.is_ray:
             return device
         return "cuda" if self.gpus_per_worker and not only_indexes else "cpu"
+
+    def reader(self) -> "Read":
+        """Of the bytes of frames: with Ray, these may be objects of an object store."""
+        if self.is_ray:
+            from qeeps_cli.distributed.objects import read
+
+            return read
+        from qeeps_cli.searching.reading import read_frame
+
+        return read_frame
 
     @contextmanager
     def crew(

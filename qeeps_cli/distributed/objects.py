@@ -4,6 +4,7 @@ A URI is both the frame's name and, as far as pathlib lets it, its path; nobody 
 the object's bytes, as of a file's.
 """
 
+import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -15,7 +16,7 @@ from qeeps_cli.gallery.names import is_image_name
 from qeeps_cli.images import ImageFile, image_of
 from qeeps_cli.searching.galleries import Gallery
 from qeeps_cli.searching.reading import read_frame
-from qeeps_cli.types import GalleryFrame
+from qeeps_cli.types import GalleryFrame, Skipped
 from qeeps_cli.videos import parse_sampling
 
 _URI = re.compile(r"[a-z][a-z0-9+.-]+://")
@@ -52,8 +53,9 @@ def list_objects(
     found = {uri for root in roots for uri in _list(root, recursive)} | set(names)
     if not found:
         raise NothingToSearchError(f"nothing to search: no image under {', '.join(roots) or files_from}.")
-    frames = FrameList(None, sorted(found, key=natural_key)[::step][:limit])
-    return Gallery(roots, frames, recursive, files_from=files_from, every=every, limit=limit)
+    uris, skipped = _distinct(sorted(found, key=natural_key))
+    frames = FrameList(None, uris[::step][:limit])
+    return Gallery(roots, frames, recursive, skipped, files_from=files_from, every=every, limit=limit)
 
 
 def read(frame: GalleryFrame, max_pixels: int) -> ImageFile:
@@ -66,6 +68,16 @@ def read(frame: GalleryFrame, max_pixels: int) -> ImageFile:
     except Exception as error:  # every store has exceptions of its own
         raise ImageError(frame.name, f"cannot be read: {_one_line(error)}") from None
     return image_of(frame.path, data)
+
+
+def _distinct(uris: Iterable[str]) -> tuple[list[str], list[Skipped]]:
+    """Those that differ as paths too, by which the cache remembers digests; not `a//1.jpg` beside `a/1.jpg`."""
+    kept: dict[str, str] = {}
+    skipped = []
+    for uri in uris:
+        if (first := kept.setdefault(os.path.normpath(uri), uri)) != uri:
+            skipped.append(Skipped(uri, f"as a path it is that of {first}: give it another name"))
+    return list(kept.values()), skipped
 
 
 def _list(root: str, recursive: bool) -> list[str]:

@@ -45,7 +45,7 @@ def run(
             for batch in dataset.iter_batches(batch_size=None, batch_format="numpy", prefetch_batches=0):
                 yield from map(parse_answer, batch["answer"].tolist())
         except (ray.exceptions.RayError, ray.data.exceptions.ExecutionTimeoutError) as error:
-            raise _explained(error) from error
+            raise explained(error) from error
 
 
 def fingerprint_of_workers(cluster: Cluster, task: Task) -> dict[str, Any]:
@@ -55,7 +55,7 @@ def fingerprint_of_workers(cluster: Cluster, task: Task) -> dict[str, Any]:
     try:
         return ray.get(ray.remote(_fingerprint).options(**cluster.needs).remote(task))
     except ray.exceptions.RayError as error:
-        raise _explained(error) from error
+        raise explained(error) from error
 
 
 def _fingerprint(task: Task) -> dict[str, Any]:
@@ -93,7 +93,8 @@ def _settings(ray: Any) -> Iterator[None]:
             logger.setLevel(level)
 
 
-def _explained(error: Exception) -> ClusterError:
+def explained(error: Exception) -> ClusterError:
+    """What Ray says of a worker, in a sentence."""
     cause = getattr(error, "cause", None) or error
     lines = [line for line in str(cause).strip().splitlines() if line.strip()]
     return ClusterError(

@@ -14,6 +14,7 @@ import numpy as np
 from qeeps_cli.cache.detections import parse_digests
 from qeeps_cli.cache.store import Cache, Snapshots
 from qeeps_cli.distributed.cluster import Cluster, load_ray
+from qeeps_cli.distributed.pool import explained
 from qeeps_cli.searching.ranking import Ranking, Rows
 from qeeps_cli.searching.request import SearchOptions
 from qeeps_cli.searching.scoring import CachedGallery, Scorer, best_of_frames, rank_cached
@@ -81,11 +82,14 @@ class SharedGallery:
                 ranking.add(rows)
 
     def _map(self, function: Callable, *arguments: Any) -> list[Any]:
-        """One task a share, anywhere; Ray repeats those whose machine is lost."""
+        """One task a share, anywhere; Ray repeats those whose machine is lost. Raises ClusterError."""
         ray = load_ray()
         task = ray.remote(function).options(num_cpus=1, scheduling_strategy="SPREAD")
         given = [ray.put(argument) for argument in arguments]
-        return ray.get([task.remote(share, *given) for share in self.shares])
+        try:
+            return ray.get([task.remote(share, *given) for share in self.shares])
+        except ray.exceptions.RayError as error:
+            raise explained(error) from error
 
 
 def shares(

@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from qeeps_cli.searching.request import QueryPicture
 from qeeps_cli.types import GalleryFrame, VideoMoment
 
 NO_FRAME = -1  # the number of a frame that is no video's
+_MOMENT = tuple(field.name for field in fields(VideoMoment))
 
 
 @dataclass(frozen=True)
@@ -69,18 +70,17 @@ def frame_columns(work: Sequence[tuple[int, GalleryFrame, Sequence[int]]]) -> di
         "place": [place for place, _, _ in work],
         "path": [os.fsencode(frame.path) for _, frame, _ in work],
         "name": [os.fsencode(frame.name) for _, frame, _ in work],
-        "seconds": [moment.seconds for moment in moments],
-        "number": [moment.number for moment in moments],
+        **{name: [getattr(moment, name) for moment in moments] for name in _MOMENT},
         "queries": [json.dumps(list(queries)) for _, _, queries in work],
     }
 
 
 def frames_of(columns: dict[str, np.ndarray]) -> list[tuple[int, GalleryFrame, list[int]]]:
     """The other way round."""
-    rows = zip(*(columns[name].tolist() for name in ("place", "path", "name", "seconds", "number")), strict=True)
+    rows = zip(*(columns[name].tolist() for name in ("place", "path", "name", *_MOMENT)), strict=True)
     frames = [
-        (place, GalleryFrame(Path(os.fsdecode(path)), os.fsdecode(name), _moment(seconds, number)))
-        for place, path, name, seconds, number in rows
+        (place, GalleryFrame(Path(os.fsdecode(path)), os.fsdecode(name), _moment(*moment)))
+        for place, path, name, *moment in rows
     ]
     return [(*pair, json.loads(queries)) for pair, queries in zip(frames, columns["queries"].tolist(), strict=True)]
 
@@ -103,5 +103,6 @@ def parse_answer(text: str) -> Answer:
     return Answer(**fields)
 
 
-def _moment(seconds: float, number: int) -> VideoMoment | None:
-    return None if number == NO_FRAME else VideoMoment(seconds, number)
+def _moment(*values: float) -> VideoMoment | None:
+    moment = VideoMoment(*values)
+    return None if moment.number == NO_FRAME else moment

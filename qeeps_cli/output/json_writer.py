@@ -77,8 +77,7 @@ def moment_document(frame: GalleryFrame) -> dict:
     nothing."""
     if frame.moment is None:
         return {}
-    video = frame.name.removesuffix(f"@{frame.moment.clock}")
-    return {"video": video, "time": frame.moment.clock, "frame": frame.moment.number}
+    return {"video": frame.file_name, "time": frame.moment.clock, "frame": frame.moment.number}
 
 
 def sighting_document(sighting: Sighting) -> dict:

@@ -71,7 +71,8 @@ def make_pictures(located: Sequence[Located], whole_frames: int, max_pixels: int
         place = _place(located[person.search], person)
         pictures.paths[person] = path_of(place)
         by_place.setdefault(place, []).append(person)
-    by_rank, unusable = {place: number for number, place in enumerate(by_place)}, 0
+    by_rank: dict[Place, int] = {place: number for number, place in enumerate(by_place)}
+    unusable: list[int] = []
     with FrameReader(max_pixels) as reader:
         for place in in_reading_order(by_place):
             people = by_place[place]
@@ -79,8 +80,8 @@ def make_pictures(located: Sequence[Located], whole_frames: int, max_pixels: int
             if picture is not None:
                 _cut(searches, people, picture, pictures)
             if not any(person in pictures.crops for person in people):
-                unusable += 1
-            elif by_rank[place] - unusable < whole_frames and len(pictures.large) < whole_frames:
+                unusable.append(by_rank[place])
+            elif by_rank[place] - sum(rank < by_rank[place] for rank in unusable) < whole_frames:
                 pictures.large[path_of(place)] = _whole(picture)
     return pictures
 

@@ -12,7 +12,7 @@ from qeeps_cli.searching.engine import Engine, QueryPerson
 from qeeps_cli.searching.galleries import Gallery
 from qeeps_cli.searching.out_of_memory import Batches, run_or_on_cpu
 from qeeps_cli.searching.preview import Preview
-from qeeps_cli.searching.reading import read_frames
+from qeeps_cli.searching.reading import Read, read_frame, read_frames
 
 TRIED = 3  # frames, spread over the gallery: how long one takes depends on its size and on how many people it shows
 ENOUGH_SECONDS = 5.0  # after which no further frame is tried
@@ -39,17 +39,19 @@ def estimate(
     *,
     batch: int = 1,
     max_pixels: int = MAX_PIXELS,
+    read: Read = read_frame,
 ) -> Estimate | None:
     """Runs the network on up to TRIED frames, and keeps nothing; on none where nothing is left to compute.
 
-    person: the query for the pairs of a search. None where no frame that was tried can be decoded. Raises OutOfMemory
-    where a single frame does not fit into the memory of a device that was asked for by name.
+    person: the query for the pairs of a search. read: where the bytes of frames come from. None where no frame that was
+    tried can be decoded. Raises OutOfMemory where a single frame does not fit into the memory of a device that was
+    asked for by name.
     """
     if not preview.frames_left + preview.pairs_left:
         return Estimate()
 
     def measure(engine: Engine, notes: list[str]) -> Estimate | None:
-        costs = list(_costs(engine, _spread(gallery, max_pixels), preview, person, batch))
+        costs = list(_costs(engine, _spread(gallery, max_pixels, read), preview, person, batch))
         return Estimate(sum(costs) / len(costs), min(costs), max(costs), len(costs), notes) if costs else None
 
     return run_or_on_cpu(engine, measure)
@@ -83,10 +85,11 @@ def _costs(
             return
 
 
-def _spread(gallery: Gallery, max_pixels: int) -> Iterator[np.ndarray]:
+def _spread(gallery: Gallery, max_pixels: int, read_bytes: Read) -> Iterator[np.ndarray]:
     """The first frame, the last one, and those between them; not those that cannot be decoded."""
     places = np.unique(np.linspace(0, len(gallery.frames) - 1, TRIED).round().astype(int))
     frames = [gallery.frames[place] for place in places.tolist()]
-    for read in read_frames(frames, lambda frame, digest: None, None, ahead=TRIED, max_pixels=max_pixels):
+    reading = {"ahead": TRIED, "max_pixels": max_pixels, "read_bytes": read_bytes}
+    for read in read_frames(frames, lambda frame, digest: None, None, **reading):
         if read.decoded is not None:
             yield read.decoded.rgb

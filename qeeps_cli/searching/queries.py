@@ -9,6 +9,7 @@ from typing import Any
 
 from qeeps_cli.boxes import parse_box
 from qeeps_cli.errors import QeepsError, UsageError
+from qeeps_cli.frames import FrameReader
 from qeeps_cli.images import MAX_PIXELS
 from qeeps_cli.searching.request import QueryPicture, read_query
 from qeeps_cli.types import Box
@@ -91,12 +92,13 @@ def read_requests(requests: Sequence[QueryRequest], max_pixels: int = MAX_PIXELS
 
     Raises UsageError or ImageError for the first one that cannot be used.
     """
-    return [_read(request, max_pixels, keep=len(requests) <= MOST_PICTURES) for request in requests]
+    with FrameReader(max_pixels) as reader:
+        return [_read(request, reader, keep=len(requests) <= MOST_PICTURES) for request in requests]
 
 
-def _read(request: QueryRequest, max_pixels: int, keep: bool) -> QueryPicture:
+def _read(request: QueryRequest, reader: FrameReader, keep: bool) -> QueryPicture:
     try:
-        picture = read_query(request.image, request.box, max_pixels)
+        picture = read_query(request.image, request.box, reader=reader)
     except QeepsError as error:
         if not request.source:
             raise

@@ -9,10 +9,10 @@ import numpy as np
 
 from qeeps_cli.boxes import fit_box
 from qeeps_cli.errors import UsageError
-from qeeps_cli.frames import read_frame
+from qeeps_cli.frames import FrameReader, read_frame
 from qeeps_cli.images import MAX_PIXELS
 from qeeps_cli.searching.cascade import shortlist_size
-from qeeps_cli.types import Box, Query
+from qeeps_cli.types import Box, Decoded, Query
 
 MODES = ("exact", "cached", "cascade", "auto")
 
@@ -85,31 +85,42 @@ class QueryPicture:
         """The same picture with the person's xyxy box. notes: None among them says nothing."""
         return replace(self, query=replace(self.query, box=box), notes=(*self.notes, *filter(None, notes)))
 
-    def pixels(self, max_pixels: int = MAX_PIXELS) -> np.ndarray:
-        """(H, W, 3) uint8. Raises ImageError or UsageError where the file is not any more what it was."""
+    def pixels(self, max_pixels: int = MAX_PIXELS, reader: FrameReader | None = None) -> np.ndarray:
+        """(H, W, 3) uint8. reader: as for `read_query`. Raises ImageError or UsageError where the file is not any more
+        what it was."""
         if self.rgb is not None:
             return self.rgb
-        decoded = read_frame(self.query.image, max_pixels)
+        decoded = _read(self.query.image, max_pixels, reader)
         if decoded.digest != self.query.digest:
             raise UsageError(f"the query {self.query.image} was replaced while the search ran. Run it again.")
         return decoded.rgb
 
 
-def read_query(image: Path | str, box: Sequence[float] | None = None, max_pixels: int = MAX_PIXELS) -> QueryPicture:
+def read_query(
+    image: Path | str,
+    box: Sequence[float] | None = None,
+    max_pixels: int = MAX_PIXELS,
+    reader: FrameReader | None = None,
+) -> QueryPicture:
     """Decode the query and fit its box into it.
 
     image: a picture, or a moment of a video such as `video.mp4@00:01:02`. box: xyxy pixels of the upright picture;
-    None: the whole picture is the person's crop. Raises ImageError when the picture cannot be decoded, UsageError for a
-    box that is no box or lies outside the picture.
+    None: the whole picture is the person's crop. reader: of many queries, with its own max_pixels; it reads a video of
+    which several are moments once. Raises ImageError when the picture cannot be decoded, UsageError for a box that is
+    no box or lies outside the picture.
     """
     image = Path(image)
-    decoded = read_frame(image, max_pixels)
+    decoded = _read(image, max_pixels, reader)
     picture = QueryPicture(
         Query(image, None, decoded.digest),
         decoded.rgb,
         (f"the query {image.name}: {decoded.note}",) if decoded.note else (),
     )
     return picture if box is None else picture.with_box(*fit_box(_checked(box), *decoded.size))
+
+
+def _read(image: Path, max_pixels: int, reader: FrameReader | None) -> Decoded:
+    return reader.read(image, with_digest=True) if reader else read_frame(image, max_pixels)
 
 
 def _checked(box: Sequence[float]) -> Box:

@@ -14,6 +14,7 @@ import numpy as np
 from qeeps_cli.cache.location import choose_folder
 from qeeps_cli.cache.store import Cache
 from qeeps_cli.device import resolve_device
+from qeeps_cli.frames import FrameReader
 from qeeps_cli.model.config import InferenceParams
 from qeeps_cli.searching import out_of_memory
 from qeeps_cli.searching.cascade import shortlist
@@ -182,7 +183,10 @@ class _Search:
 
     def run(self, pictures: Sequence[QueryPicture], first: int, tell: Tell | None) -> Iterator[SearchResult]:
         """Some of the queries. first: the number of the first one."""
-        people = [QueryPerson(picture.pixels(self.options.max_pixels), picture.query.box) for picture in pictures]
+        pixels = self.options.max_pixels
+        with FrameReader(pixels) as reader:
+            pictures = [replace(picture, rgb=picture.pixels(pixels, reader)) for picture in pictures]
+        people = [QueryPerson(picture.rgb, picture.query.box) for picture in pictures]
         findings = [
             Findings(picture.query, self.gallery.frames, self.options, tell and partial(tell, number))
             for number, picture in enumerate(pictures, start=first)

@@ -67,11 +67,8 @@ def with_sightings(result: SearchResult, rules: SightingRules, timetable: Timeta
 
 
 def _counted(result: SearchResult, rules: SightingRules) -> list[Match]:
-    """The best match of each frame, for a person is in a frame once, if it scores enough."""
-    best: dict[str, Match] = {}
-    for match in sorted(result.matches, key=lambda match: match.rank):
-        best.setdefault(match.frame.name, match)
-    return [match for match in best.values() if match.score >= rules.score]
+    """The best match of each frame, if it scores enough."""
+    return [match for match in result.best_of_frames() if match.score >= rules.score]
 
 
 def _notes(result: SearchResult, sightings: Sequence[Sighting], rules: SightingRules) -> list[str]:

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import cached_property
+from itertools import groupby
 from pathlib import Path
 
 from qeeps_cli.images import read_date_taken
@@ -31,7 +32,8 @@ class Timetable:
     def __init__(self, frames: Sequence[GalleryFrame], pattern: TimePattern | None = None):
         self.frames = frames
         self.pattern = pattern
-        note = None if pattern is None else check_names(pattern, map(_timed_name, frames))
+        names = (name for name, _ in groupby(frame.file_name for frame in frames))  # a video's once
+        note = None if pattern is None else check_names(pattern, names)
         self.notes = [note] if note else []
         self._dates: dict[Path, datetime | None] = {}  # several queries ask for the same frames
 
@@ -55,7 +57,7 @@ class Timetable:
         if frame.moment is not None:
             seconds = frame.moment.seconds
             if named.date is None:
-                return FrameTime("start", seconds, _timed_name(frame))
+                return FrameTime("start", seconds, frame.file_name)
             return FrameTime("date", named.date + timedelta(seconds=seconds))
         if named.date is not None:
             return FrameTime("date", named.date)
@@ -70,7 +72,7 @@ class Timetable:
 
     def _named(self, frame: GalleryFrame) -> NamedTime:
         """What the name says. A video's is that of its start: the number of a frame in it is none."""
-        named = (self.pattern and self.pattern.read(_timed_name(frame))) or NamedTime()
+        named = (self.pattern and self.pattern.read(frame.file_name)) or NamedTime()
         return named if frame.moment is None else replace(named, number=None, seconds=None)
 
     @cached_property
@@ -88,14 +90,6 @@ class Timetable:
 def _camera(frame: GalleryFrame) -> str:
     """The video, or else the folder of the frame; of frames that lie in the gallery itself, `frames/`."""
     if frame.moment is not None:
-        return _timed_name(frame)
+        return frame.file_name
     folder, _, _ = frame.name.rpartition("/")
     return folder or f"{frame.path.parent.name or frame.path.parent.as_posix().rstrip('/')}/"
-
-
-def _timed_name(frame: GalleryFrame) -> str:
-    """The name of the file that a time pattern describes: of a frame of a video, the video's."""
-    if frame.moment is None:
-        return frame.name
-    before, file, _ = frame.name.rpartition(frame.path.name)
-    return before + file if file else frame.path.as_posix()

@@ -16,6 +16,7 @@ from qeeps_cli.weights import FORMAT
 
 GUIDED = ("basenet.qsse.", "qrpn.", "qsimnet.")  # what a query guides
 
+
 def initialise(model: QEEPS, path: Path) -> bool:
     """Fill the model from path as far as it goes; blocks that path does not have keep their fresh start.
 

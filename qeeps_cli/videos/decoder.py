@@ -43,9 +43,7 @@ class VideoDecoder:
         self.close()
 
     def close(self) -> None:
-        self._shown, self._last = iter(()), None
-        if self._container is not None:
-            self._container.close()
+        self._close_container()
         self.file.close()
 
     def read(self, moment: VideoMoment) -> np.ndarray:
@@ -107,16 +105,25 @@ class VideoDecoder:
 
     def _open(self) -> None:
         """From the beginning."""
-        if self._container is not None:
-            self._container.close()
-        self._container = self.file.open()
-        self._stream = video_of(self._container, self.path)
-        self._check_pixels(self._stream.codec_context.width, self._stream.codec_context.height)
-        name = self._container.format.name
+        self._close_container()
+        container = self.file.open()
+        try:
+            self._stream = video_of(container, self.path)
+            self._check_pixels(self._stream.codec_context.width, self._stream.codec_context.height)
+        except ImageError:
+            container.close()
+            raise
+        self._container, name = container, container.format.name
         # AVI does not say when frames are shown, and guesses are wrong: they are counted.
         self._counts = name == "avi"
         self._seeks = self._seeks and name.startswith(_SEEKABLE)
         self._shown, self._last = self._decode(at_keyframe=True), None
+
+    def _close_container(self) -> None:
+        self._shown, self._last = iter(()), None
+        if self._container is not None:
+            self._container.close()
+        self._container = None
 
     def _decode(self, at_keyframe: bool) -> "Iterator[_Shown]":
         """The frames in the order in which they are shown, without those that cannot be decoded. at_keyframe: false:

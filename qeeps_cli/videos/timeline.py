@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from av.video.stream import VideoStream
 
 _SLACK = 1.0  # seconds by which a whole video may end before its header says
+_MP4_SLACK = 0.1
 
 
 @dataclass(frozen=True)
@@ -124,14 +125,15 @@ class _Packets:
                     self.count += 1
                     if packet.is_corrupt:
                         self.damaged += 1
-                    elif packet.size and not packet.is_discard:  # AVI says "nothing new" by a packet without data
+                    elif packet.size:  # AVI says "nothing new" by a packet without data
                         self._see(packet)
         except (FFmpegError, OSError) as error:
             self.error = str(error)
 
     def _see(self, packet: "Packet") -> None:
         pts = packet.dts if packet.pts is None else packet.pts
-        self.pts.append(pts)
+        if not packet.is_discard:  # of a video that was cut without encoding it anew, some are decoded but never shown
+            self.pts.append(pts)
         if packet.is_keyframe:
             self.keyframes.append(pts)
 
@@ -142,13 +144,13 @@ class _Packets:
     def _lost(self, last: float) -> str | None:
         """last: seconds of the last frame."""
         until = f"its frames up to {format_clock(to_milliseconds(last))} can be searched"
-        if self.count < self.stream.frames:
+        name, whole = self.container.format.name, (self.container.duration or 0) / 1e6
+        # The header of an AVI counts moments at which nothing new is shown too, that of an MP4 what was trimmed away.
+        ends = self.stream.frames * self.unit - _SLACK if name == "avi" else whole - _MP4_SLACK
+        if self.count < self.stream.frames and self.end < ends:
             return f"cut short: {self.count} of {self.stream.frames} frames are there; {until}"
-        if self.container.format.name.startswith("matroska") and self.container.duration:
-            expected = self.container.duration / 1e6
-            if self.end + _SLACK < expected:
-                whole = format_clock(to_milliseconds(expected))
-                return f"cut short: it should end at {whole}; {until}"
+        if name.startswith("matroska") and self.end + _SLACK < whole:
+            return f"cut short: it should end at {format_clock(to_milliseconds(whole))}; {until}"
         if self.error:
             return f"damaged or cut short ({self.error}); {until}"
         if self.damaged:

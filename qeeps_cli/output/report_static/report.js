@@ -215,7 +215,9 @@
       const best = Math.max(...search.matches.map((match) => match.score));
       search.timeline.paint(search.verdicts);
       search.nothing.hidden = !search.items.length || search.items.some((item) => item.visible);
-      search.nothing.textContent = best < threshold
+      search.nothing.textContent = !search.matches.some((match) => search.timeline.shows(match))
+        ? "This page holds no match of that sighting: qeeps report --matches N shows more."
+        : best < threshold
         ? `No match scores ${threshold.toFixed(2)} or more; the best scores ${best.toFixed(3)}.`
         : "No match is shown with these filters.";
     }

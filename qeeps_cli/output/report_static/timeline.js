@@ -5,6 +5,7 @@ function makeTimeline(search, changed) {
   const root = search.section.querySelector(".timeline");
   const bars = root ? [...root.querySelectorAll(".sighting")] : [];
   const all = root?.querySelector(".all-matches");
+  const held = new Set(search.matches.map((match) => match.rank));
   const timeline = { chosen: null, shows, paint };
   const lanes = [...new Set(bars.map((bar) => bar.parentNode))].map((lane) => bars.filter((bar) => bar.parentNode === lane));
 
@@ -64,13 +65,14 @@ function makeTimeline(search, changed) {
     nearest?.focus();
   }
 
-  // Verdicts: by rank, "accepted" or "rejected". A sighting is accepted with any of its matches, rejected with all.
+  // Verdicts: by rank, "accepted" or "rejected". A sighting is accepted with any of its matches, rejected with all that
+  // the page holds.
   function paint(verdicts) {
     for (const bar of bars) {
-      const given = sightingOf(bar).ranks.map((rank) => verdicts[rank]);
+      const given = sightingOf(bar).ranks.filter((rank) => held.has(rank)).map((rank) => verdicts[rank]);
       const accepted = given.includes("accepted");
       bar.classList.toggle("is-accepted", accepted);
-      bar.classList.toggle("is-rejected", !accepted && given.every((verdict) => verdict === "rejected"));
+      bar.classList.toggle("is-rejected", given.length > 0 && given.every((verdict) => verdict === "rejected"));
     }
   }
 
