@@ -238,23 +238,20 @@ def test_stderr_is_plain_off_a_terminal(run, changes):
     assert run("tell", "-q").stderr == b""
 
 
-def test_help_is_fast_and_needs_no_torch():
+def test_help_needs_neither_torch_nor_numpy():
+    """What makes it fast: benchmarks/startup.py measures how fast."""
     program = """
-import json, resource, sys
+import json, sys
 from qeeps_cli.cli import main
 try:
     main()
 except SystemExit as end:
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    print(json.dumps([end.code, used.ru_utime + used.ru_stime, sorted(sys.modules)]), file=sys.stderr)
+    print(json.dumps([end.code, sorted(sys.modules)]), file=sys.stderr)
 """
-    seconds = []
-    for arguments in (["--help"], ["--help"], ["search", "--help"], ["train", "-h"], ["benchmark", "-h"]):
+    for arguments in (["--help"], ["search", "--help"], ["train", "-h"], ["benchmark", "-h"]):
         done = subprocess.run(
             [sys.executable, "-c", program, *arguments], capture_output=True, text=True, env=environment()
         )
-        code, used, modules = json.loads(done.stderr)
+        code, modules = json.loads(done.stderr)
         assert code == 0 and done.stdout.startswith("Usage: qeeps")
         assert not {"torch", "numpy", "PIL", "rich", "matplotlib"} & set(modules)
-        seconds.append(used)
-    assert min(seconds) < 0.3  # of the processor; a busy machine makes some of them slower

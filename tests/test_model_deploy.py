@@ -60,7 +60,7 @@ def test_the_network_for_searching_finds_the_same(variant, roi_head):
     fast = for_search(model, CPU, torch.float32)
     for query in (False, True):
         for expected, found in zip(search(model, query), search(fast, query), strict=True):
-            assert len(expected.boxes) > 3
+            assert len(expected.boxes) > 1
             assert_near(expected, found)
 
 

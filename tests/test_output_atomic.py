@@ -92,11 +92,13 @@ def test_no_room_in_mid_write_leaves_the_old_file_and_no_temporary(tmp_path):
         "import resource, signal, sys\n"
         "from qeeps_cli.errors import OutputError\n"
         "from qeeps_cli.output.atomic import write_file\n"
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
+        "before = resource.getrlimit(resource.RLIMIT_FSIZE)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))\n"
         "try:\n"
         "    write_file(sys.argv[1], b'x' * 100_000)\n"
         "except OutputError as error:\n"
         "    print(error)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, before)\n"  # what measures coverage writes at the end
     )
     with run_python(code, path) as process:
         message, errors = process.communicate()

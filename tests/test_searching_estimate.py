@@ -60,7 +60,8 @@ def test_the_first_pass_does_not_count_and_the_others_span_a_range(engine, galle
     assert 40 < found.most < 100
 
 
-def test_pairs_and_batches(engine, gallery, frames):
+def test_pairs_and_batches(engine, gallery, frames, monkeypatch):
+    monkeypatch.setattr("qeeps_cli.searching.estimate.ENOUGH_SECONDS", 600)  # on a slow machine, too
     person = QueryPerson(read_image(frames / "vtest_0000.jpg").rgb, (100, 60, 160, 200))
     with slow(engine, 0, 0, 0.1) as batches:
         found = estimate(engine, gallery, Preview(10, 0, 20, None), person, batch=4)

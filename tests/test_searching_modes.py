@@ -282,7 +282,8 @@ def test_a_cache_that_cannot_be_written_is_read_and_left_as_it_is(model, gallery
         settings = SearchOptions(mode="cascade", shortlist=2)
         (result,) = run_search(model, [picture], found, settings, cache=cache, tally=tally)
     assert result.matches == wanted.matches and sorted(os.listdir(tmp_path / "c")) == before
-    assert tally.frames_computed == 0 and tally.pairs_computed == 2
+    assert tally.frames_computed == 0 and tally.pairs_computed > 0
+    assert tally.pairs_computed + tally.pairs_cached == 2, "both may be the picture that is there twice"
 
 
 def test_the_environment_names_the_cache(model, gallery, tmp_path, monkeypatch):

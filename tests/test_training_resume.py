@@ -137,7 +137,7 @@ def test_the_log_of_a_run(straight):
         (stage, step, validation) for stage in STAGES for step, validation in ((1, 0), (2, 0), (2, 1), (3, 0), (3, 1))
     ]
     first = records[0]
-    assert set(first) == {"stage", "step", "total", "contrastive", "teacher", "gradient_norm", "lr"}
+    assert set(first) == {"stage", "step", "total", "contrastive", "teacher", "classify", "gradient_norm", "lr"}
     assert first["lr"] == pytest.approx(0.5e-3)  # warming up
     assert all(r["total"] > 0 and r["gradient_norm"] > 0 for r in records if "total" in r)
     assert all(set(r["validation"]) == {"crop_mAP", "crop_top1"} for r in records if "validation" in r)
