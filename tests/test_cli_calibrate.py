@@ -104,11 +104,25 @@ def test_calibrated_weights_rank_as_before_and_say_where_they_come_from(run, sma
         run(out=out)
 
 
+def test_what_qsimnet_learnt_about_dimensions_may_be_evened_out(run, small, tmp_path):
+    out = tmp_path / "even.safetensors"
+    document = {"set": "s", "mode": "cached", "queries": 3, "prior": None, "calibration": {}, "as_given": {"pairs": 9}}
+    document["spread"] = 0.0
+    _write(out, read_checkpoint(small), Calibration(2.0, 1.0), document)
+    checkpoint = read_checkpoint(out)
+    assert checkpoint.card["calibrated"]["spread"] == 0
+    weight = load_model(checkpoint).qsimnet.closed_form().weight
+    assert weight.std() < 1e-4 * weight.mean().abs()
+    with pytest.raises(UsageError, match="--spread needs --mode cached"):
+        run(spread=0.5, mode="exact")
+
+
 @pytest.mark.parametrize("half", [True, False])
 def test_calibrated_weights_keep_their_precision(tmp_path, half):
     path, out = tmp_path / "given.safetensors", tmp_path / "calibrated.safetensors"
     save_checkpoint(path, small_network(), {}, half)
     document = {"set": "s", "mode": "cached", "queries": 3, "prior": None, "calibration": {}, "as_given": {"pairs": 9}}
+    document["spread"] = 1.0
     _write(out, read_checkpoint(path), Calibration(2.0, 1.0), document)
     old, new = load_file(path), load_file(out)
     assert {name: tensor.dtype for name, tensor in new.items()} == {name: tensor.dtype for name, tensor in old.items()}

@@ -48,6 +48,8 @@ class QSimNet(nn.Module):
     def even_out(self, spread: float) -> None:
         """Move the weights of the closed form towards their mean: spread 1 leaves them, 0 makes them all alike, so that
         QSimNet ranks as the cosine does. What else the logit adds is left to `calibrate`."""
+        if spread == 1:
+            return  # to the last bit
         weight = self.closed_form().weight.double()
         evened = weight.mean() + spread * (weight - weight.mean())
         scale = self.norm.weight.double() * (self.norm.running_var.double() + self.norm.eps).rsqrt()
