@@ -163,7 +163,9 @@ def test_a_video_that_was_cut_short_is_searched_and_told(run, place):
     document = check_search(parse(done.stdout))
     assert document["frames_searched"] >= 1
     skipped = {item["image"]: item["reason"] for item in document["skipped"]}
-    assert skipped["cut.mp4"].startswith("cut short: ") and skipped["text.mp4"].startswith("expected a video")
+    # the cut runs through a frame, and what it costs at the end is less than the time that MP4s may differ by
+    assert skipped["cut.mp4"].startswith(("cut short: ", "damaged: "))
+    assert skipped["text.mp4"].startswith("expected a video")
     told = done.stderr.decode("ascii")
     assert "text.mp4: expected a video" in told and "mov,mp4" not in told, "FFmpeg itself says nothing"
 
