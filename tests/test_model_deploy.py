@@ -56,11 +56,11 @@ def test_coordinates_keep_their_precision_on_a_bfloat16_map():
 @pytest.mark.parametrize("roi_head", ROI_HEADS)
 @pytest.mark.parametrize("variant", ["oim", "oim+qrpn", "qeeps"])
 def test_the_network_for_searching_finds_the_same(variant, roi_head):
-    model = small_network(variant, roi_head=roi_head)
+    model = small_network(variant, seed=5 if variant == "oim" else 0, roi_head=roi_head)  # which find enough people
     fast = for_search(model, CPU, torch.float32)
     for query in (False, True):
         for expected, found in zip(search(model, query), search(fast, query), strict=True):
-            assert len(expected.boxes) > 1
+            assert len(expected.boxes) > 3
             assert_near(expected, found)
 
 

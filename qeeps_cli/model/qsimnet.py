@@ -52,18 +52,22 @@ class QSimNet(nn.Module):
             return  # to the last bit
         weight = self.closed_form().weight.double()
         evened = weight.mean() + spread * (weight - weight.mean())
-        scale = self.norm.weight.double() * (self.norm.running_var.double() + self.norm.eps).rsqrt()
-        self.fc.weight[SAME] = evened / scale / 2
-        self.fc.weight[1 - SAME] = -evened / scale / 2
+        self.fc.weight[SAME] = evened / self._scale / 2
+        self.fc.weight[1 - SAME] = -evened / self._scale / 2
 
     @torch.no_grad()
     def closed_form(self) -> "ClosedForm":
         """The same score as an affine form in (f_q − f_g)², valid with BatchNorm's running statistics."""
-        scale = self.norm.weight.double() * (self.norm.running_var.double() + self.norm.eps).rsqrt()
+        scale = self._scale
         shift = self.norm.bias.double() - self.norm.running_mean.double() * scale
         difference = (self.fc.weight[SAME] - self.fc.weight[1 - SAME]).double()
         bias = (self.fc.bias[SAME] - self.fc.bias[1 - SAME]).double()
         return ClosedForm((difference * scale).float(), float(difference @ shift + bias))
+
+    @property
+    def _scale(self) -> Tensor:
+        """(D,) float64, what BatchNorm multiplies squared differences by."""
+        return self.norm.weight.double() * (self.norm.running_var.double() + self.norm.eps).rsqrt()
 
 
 class ClosedForm(NamedTuple):
