@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from safetensors import safe_open
-from torch import Tensor, nn
+from torch import Tensor
 
 from qeeps_cli.errors import WeightsError
 from qeeps_cli.model.qeeps import QEEPS
@@ -68,7 +68,7 @@ def fill(model: QEEPS, tensors: dict[str, Tensor], source: str) -> set[str]:
     if model.basenet.qsse is not None and not source_has_qsse:
         model.basenet.absorb_initial_excitation()
     elif model.basenet.qsse is None and source_has_qsse:
-        _release_initial_excitation(model.basenet.blocks())
+        _release_initial_excitation(model)
     return set(tensors)
 
 
@@ -104,9 +104,9 @@ def _separated(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 @torch.no_grad()
-def _release_initial_excitation(blocks: list[nn.Module]) -> None:
+def _release_initial_excitation(model: QEEPS) -> None:
     """Undo `absorb_initial_excitation` in a trunk that loses its QSSE blocks; else its residuals would count twice."""
-    for block in blocks:
+    for block in model.basenet.blocks():
         last_norm = block.bn3 if hasattr(block, "bn3") else block.bn2
         last_norm.weight.mul_(INITIAL_EXCITATION)
         last_norm.bias.mul_(INITIAL_EXCITATION)
