@@ -20,7 +20,7 @@ from training_sets import (
 
 from qeeps_cli.errors import DataError
 from qeeps_cli.training.augment import erase, jitter_boxes, photometric
-from qeeps_cli.training.crop_bank import Crop, cut, paint_canvas
+from qeeps_cli.training.crop_bank import Crop, cut, paint_canvas, without_surroundings
 from qeeps_cli.training.population import Frame
 from qeeps_cli.training.views import PADDING, crop_view, view
 
@@ -237,3 +237,18 @@ def test_a_canvas_shows_the_person_in_the_roi(clothes):
         heights.append((roi[3] - roi[1]) / 96)
     assert mirrored == {False, True}
     assert min(heights) < 0.6 and max(heights) > 0.75
+
+
+def test_what_surrounds_a_person_is_on_half_of_the_canvases():
+    """A wall behind a fixed camera's people must not become a part of who they are."""
+    rgb = np.full((66, 32, 3), np.where(COLOURS[0], HIGH, LOW), np.uint8)  # the wall
+    rgb[8:58, 6:26] = np.where(COLOURS[1], HIGH, LOW)
+    crop = Crop(rgb, np.array([6, 8, 26, 58], np.float32))
+    alone = without_surroundings(crop)
+    assert alone.rgb.shape == (50, 20, 3) and alone.box.tolist() == [0, 0, 20, 50]
+    assert colour_mask(alone.rgb, COLOURS[1]).all()
+    shown = [
+        colour_mask(paint_canvas(crop, ground(96, 64), np.random.default_rng(seed))[0], COLOURS[0]).sum() > 50
+        for seed in range(60)
+    ]
+    assert 20 <= sum(shown) <= 40

@@ -21,6 +21,7 @@ from qeeps_cli.training.population import Person
 STORED_HEIGHT = 208  # pixels of the person: more than any canvas shows
 MARGIN = 0.2  # of the person's sides, kept as real surroundings
 MIN_HEIGHT = 24  # pixels; smaller people have nothing to tell them apart
+WITHOUT_SURROUNDINGS = 0.5  # of the canvases: a person is not who stands at that wall
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,14 @@ def cut(rgb: np.ndarray, box: tuple[float, ...] | None, margin: float = MARGIN, 
         person *= np.array([size[1] / part.shape[1], size[0] / part.shape[0]] * 2, np.float32)
         part = resize(part, *size)
     return Crop(np.ascontiguousarray(part), person)
+
+
+def without_surroundings(crop: Crop) -> Crop:
+    """The person's box alone. In a fixed camera the surroundings tell people apart as long as nobody moves on, and
+    conv3 sees 50 pixels beyond a box: left in, they would be learnt."""
+    x1, y1, x2, y2 = (int(round(float(v))) for v in crop.box)
+    rgb = np.ascontiguousarray(crop.rgb[max(y1, 0) : y2, max(x1, 0) : x2])
+    return Crop(rgb, np.array([0, 0, rgb.shape[1], rgb.shape[0]], np.float32))
 
 
 def load_crops(people: list[Person], threads: int = 2) -> list[Crop]:
@@ -106,9 +115,12 @@ def paint_canvas(crop: Crop, background: np.ndarray, rng: Rng) -> tuple[np.ndarr
     """An augmented training view: rgb (H, W, 3) uint8 and the RoI, (4,) xyxy.
 
     The person is brought to a random height (small people are what frames hold), mirrored half of the time, laid on the
-    background at a random place and augmented; the RoI is loose by up to 6 % of its sides, as RegNet's boxes are.
+    background at a random place, with or without what surrounds them in their picture, and augmented; the RoI is loose
+    by up to 6 % of its sides, as RegNet's boxes are.
     """
     height, width = background.shape[:2]
+    if rng.random() < WITHOUT_SURROUNDINGS:
+        crop = without_surroundings(crop)
     canvas = background.copy()
     if rng.random() < 0.5:
         canvas = canvas[:, ::-1].copy()
