@@ -25,11 +25,11 @@ from qeeps_cli.datasets import load
 from qeeps_cli.datasets.frames import FrameSet
 from qeeps_cli.evaluation.detection import find_people
 from qeeps_cli.evaluation.independent import FrameIndex, index_benchmark
-from qeeps_cli.evaluation.metrics import QueryScore, SearchScore
+from qeeps_cli.evaluation.metrics import SearchScore
 from qeeps_cli.evaluation.pairwise import open_query
 from qeeps_cli.evaluation.protocols import score_table
 from qeeps_cli.evaluation.runner import DET_THRESH
-from qeeps_cli.searching.engine import Engine, QueryPerson
+from qeeps_cli.searching.engine import Engine
 from qeeps_cli.searching.run import Tally, load_engine
 from qeeps_cli.searching.scoring import Scorer
 from qeeps_cli.types import LabelledFrame, LabelledQuery
@@ -114,21 +114,21 @@ def recalls(frames: FrameSet, index: FrameIndex, people: dict[int, dict[str, str
 def scores(engine: Engine, frames: FrameSet, index: FrameIndex, people: dict[int, dict[str, str]]) -> Groups:
     """By group, the scores of its queries."""
     by_path = {frame.path: frame for frame in frames.frames}
-    grouped: Groups = defaultdict(list)
+    of_picture: dict[Path, list[LabelledQuery]] = defaultdict(list)
     for query in frames.queries:
-        score = search(engine, frames, index, query)
-        frame = by_path[query.path]
-        row = int(iou(np.array([query.box]), frame.boxes)[0].argmax())
-        for group in groups_of(frame, row, people):
-            grouped[group].append(score)
+        of_picture[query.path].append(query)
+    grouped: Groups = defaultdict(list)
+    for path, queries in of_picture.items():
+        rgb = open_query(frames, queries[0]).rgb
+        boxes = np.array([query.box for query in queries])
+        embeddings = engine.embed_people(rgb, boxes.clip(0, [rgb.shape[1], rgb.shape[0]] * 2))
+        for query, embedding in zip(queries, embeddings, strict=True):
+            found = index.score(Scorer(embedding[None], engine.closed_form()), set(query.gallery))
+            score = score_table(frames, query, index.table, found)
+            row = int(iou(np.array([query.box]), by_path[path].boxes)[0].argmax())
+            for group in groups_of(by_path[path], row, people):
+                grouped[group].append(score)
     return grouped
-
-
-def search(engine: Engine, frames: FrameSet, index: FrameIndex, query: LabelledQuery) -> QueryScore:
-    picture = open_query(frames, query)
-    embedding = engine.embed_query(QueryPerson(picture.rgb, picture.query.box))
-    found = index.score(Scorer(embedding[None], engine.closed_form()), set(query.gallery))
-    return score_table(frames, query, index.table, found)
 
 
 def groups_of(frame: LabelledFrame, row: int, people: dict[int, dict[str, str]]) -> Iterator[tuple[str, str]]:

@@ -120,14 +120,19 @@ class Engine:
         """
         return self._run(frames, query, proposals)
 
-    @torch.inference_mode()
     def embed_query(self, query: QueryPerson) -> np.ndarray:
         """(D,) unit embedding of the query person, from the query picture paired with itself."""
-        image, box = self._prepare_alone(query)
-        with self._autocast():
-            maps, _ = self.model.basenet(image)
-            embedding = self.model.embed_boxes(maps, [box])
-        return embedding[0].cpu().numpy()
+        if query.box is not None:
+            return self.embed_people(query.rgb, np.array([query.box]))[0]
+        config = self.model.config
+        placed = prepare_query(query.rgb, None, (config.shorter_side, config.longest_side), config)
+        return self._embed(placed.image, np.array([placed.box]))[0]
+
+    def embed_people(self, rgb: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+        """(N, D) unit embeddings of boxes (N, 4) xyxy pixels of a picture (H, W, 3) uint8, which is paired with
+        itself."""
+        image, factors = prepare_frame(rgb, self.model.config)
+        return self._embed(image, boxes * np.array([*factors, *factors]))
 
     @torch.inference_mode()
     def score(self, query: np.ndarray, embeddings: np.ndarray) -> np.ndarray:
@@ -166,17 +171,13 @@ class Engine:
                 del query.encoded[next(iter(query.encoded))]
         return query.encoded[key]
 
-    def _prepare_alone(self, query: QueryPerson) -> tuple[Tensor, Tensor]:
-        """The query picture at its own size, or a bare crop on a canvas of its own, with its box (1, 4)."""
-        config = self.model.config
-        if query.box is None:
-            size = (config.shorter_side, config.longest_side)
-            placed = prepare_query(query.rgb, None, size, config)
-            image, box = placed.image, placed.box
-        else:
-            image, factors = prepare_frame(query.rgb, config)
-            box = tuple(value * factors[i % 2] for i, value in enumerate(query.box))
-        return self._to_device(image[None]), torch.tensor([box], dtype=torch.float32, device=self.device)
+    @torch.inference_mode()
+    def _embed(self, image: Tensor, boxes: np.ndarray) -> np.ndarray:
+        """boxes (N, 4) in pixels of the network's input."""
+        people = torch.tensor(boxes, dtype=torch.float32, device=self.device)
+        with self._autocast():
+            maps, _ = self.model.basenet(self._to_device(image[None]))
+            return self.model.embed_boxes(maps, [people]).cpu().numpy()
 
     def _to_device(self, images: Tensor) -> Tensor:
         return images.to(self.device, memory_format=torch.channels_last)
