@@ -20,7 +20,7 @@ from training_sets import (
 
 from qeeps_cli.errors import DataError
 from qeeps_cli.training.augment import erase, jitter_boxes, photometric
-from qeeps_cli.training.crop_bank import Crop, cut, paint_canvas, without_surroundings
+from qeeps_cli.training.crop_bank import Crop, cut, paint_canvas
 from qeeps_cli.training.population import Frame
 from qeeps_cli.training.views import PADDING, crop_view, view
 
@@ -211,7 +211,10 @@ def test_a_person_is_cut_out_with_surroundings():
     crop = cut(rgb, (100.0, 50.0, 200.0, 350.0))
     assert crop.box[3] - crop.box[1] == pytest.approx(208, abs=1)  # stored no larger than any canvas shows
     assert extent(crop.rgb, COLOURS[0]) == pytest.approx(crop.box, abs=1.5)
-    assert crop.box[0] == pytest.approx(0.2 * (crop.box[2] - crop.box[0]), abs=2)
+    assert crop.box[0] == pytest.approx(100 * 208 / 300, abs=2)  # to the edge of the picture
+    assert crop.box[1] == pytest.approx(50 * 208 / 300, abs=2)
+    narrow = cut(ground(400, 900), (400.0, 100.0, 440.0, 200.0))
+    assert narrow.box.tolist() == [50, 50, 90, 150] and narrow.rgb.shape == (200, 140, 3)
     whole = cut(rgb[:100, :50], None)
     assert whole.box.tolist() == [0, 0, 50, 100] and whole.rgb.shape == (100, 50, 3)
     at_the_edge = cut(rgb, (-5.0, 300.0, 20.0, 420.0))  # cut to the picture, also the box
@@ -239,16 +242,17 @@ def test_a_canvas_shows_the_person_in_the_roi(clothes):
     assert min(heights) < 0.6 and max(heights) > 0.75
 
 
-def test_what_surrounds_a_person_is_on_half_of_the_canvases():
-    """A wall behind a fixed camera's people must not become a part of who they are."""
-    rgb = np.full((66, 32, 3), np.where(COLOURS[0], HIGH, LOW), np.uint8)  # the wall
-    rgb[8:58, 6:26] = np.where(COLOURS[1], HIGH, LOW)
-    crop = Crop(rgb, np.array([6, 8, 26, 58], np.float32))
-    alone = without_surroundings(crop)
-    assert alone.rgb.shape == (50, 20, 3) and alone.box.tolist() == [0, 0, 20, 50]
-    assert colour_mask(alone.rgb, COLOURS[1]).all()
-    shown = [
-        colour_mask(paint_canvas(crop, ground(96, 64), np.random.default_rng(seed))[0], COLOURS[0]).sum() > 50
-        for seed in range(60)
-    ]
-    assert 20 <= sum(shown) <= 40
+def test_what_surrounds_a_person_is_on_the_canvas():
+    """As in a frame, where conv3 sees beyond the box; the background begins where the picture has no more."""
+    rgb = np.full((150, 100, 3), np.where(COLOURS[0], HIGH, LOW), np.uint8)
+    rgb[50:100, 40:60] = np.where(COLOURS[1], HIGH, LOW)
+    crop = Crop(rgb, np.array([40, 50, 60, 100], np.float32))
+    for seed in range(20):
+        canvas, roi = paint_canvas(crop, np.zeros((96, 48, 3), np.uint8), np.random.default_rng(seed))
+        x1, y1, x2, y2 = (int(v) for v in roi)
+        around = np.ones(canvas.shape[:2], bool)
+        around[max(0, y1 - 3) : y2 + 3, max(0, x1 - 3) : x2 + 3] = False
+        half = (y2 - y1) // 2 - 4
+        around[: max(0, y1 - half)] = around[y2 + half :] = False
+        around[:, : max(0, x1 - half)] = around[:, x2 + half :] = False
+        assert colour_mask(canvas, COLOURS[0])[around].mean() > 0.9

@@ -19,9 +19,8 @@ from qeeps_cli.training.pictures import read_picture
 from qeeps_cli.training.population import Person
 
 STORED_HEIGHT = 208  # pixels of the person: more than any canvas shows
-MARGIN = 0.2  # of the person's sides, kept as real surroundings
+SURROUNDINGS = 0.5  # of the person's height, kept on all sides: conv3 sees 50 pixels beyond a box
 MIN_HEIGHT = 24  # pixels; smaller people have nothing to tell them apart
-WITHOUT_SURROUNDINGS = 0.5  # of the canvases: a person is not who stands at that wall
 
 
 @dataclass(frozen=True)
@@ -32,14 +31,14 @@ class Crop:
     box: np.ndarray
 
 
-def cut(rgb: np.ndarray, box: tuple[float, ...] | None, margin: float = MARGIN, height: int = STORED_HEIGHT) -> Crop:
-    """The person of box (None: all of rgb) with margin, scaled down so that the person is at most height pixels
-    high."""
+def cut(rgb: np.ndarray, box: tuple[float, ...] | None, height: int = STORED_HEIGHT) -> Crop:
+    """The person of box (None: all of rgb) with what surrounds them, scaled down so that the person is at most height
+    pixels high."""
     h, w = rgb.shape[:2]
     x1, y1, x2, y2 = box if box is not None else (0, 0, w, h)
-    dx, dy = margin * (x2 - x1), margin * (y2 - y1)
-    left, top = max(0, int(x1 - dx)), max(0, int(y1 - dy))
-    right, bottom = min(w, int(np.ceil(x2 + dx))), min(h, int(np.ceil(y2 + dy)))
+    margin = SURROUNDINGS * (y2 - y1)
+    left, top = max(0, int(x1 - margin)), max(0, int(y1 - margin))
+    right, bottom = min(w, int(np.ceil(x2 + margin))), min(h, int(np.ceil(y2 + margin)))
     part = rgb[top:bottom, left:right]
     person = np.array([max(x1, 0) - left, max(y1, 0) - top, min(x2, w) - left, min(y2, h) - top], np.float32)
     scale = min(1.0, height / (person[3] - person[1]))
@@ -48,14 +47,6 @@ def cut(rgb: np.ndarray, box: tuple[float, ...] | None, margin: float = MARGIN, 
         person *= np.array([size[1] / part.shape[1], size[0] / part.shape[0]] * 2, np.float32)
         part = resize(part, *size)
     return Crop(np.ascontiguousarray(part), person)
-
-
-def without_surroundings(crop: Crop) -> Crop:
-    """The person's box alone. In a fixed camera the surroundings tell people apart as long as nobody moves on, and
-    conv3 sees 50 pixels beyond a box: left in, they would be learnt."""
-    x1, y1, x2, y2 = (int(round(float(v))) for v in crop.box)
-    rgb = np.ascontiguousarray(crop.rgb[max(y1, 0) : y2, max(x1, 0) : x2])
-    return Crop(rgb, np.array([0, 0, rgb.shape[1], rgb.shape[0]], np.float32))
 
 
 def load_crops(people: list[Person], threads: int = 2) -> list[Crop]:
@@ -99,8 +90,9 @@ def background_patches(crops: list[Crop], canvas: tuple[int, int], count: int = 
     filled = 0
     for index in order:
         crop = crops[index]
-        right = int(np.ceil(crop.box[2]))
-        strip = crop.rgb[:, right:] if rng.random() < 0.5 else crop.rgb[:, : int(crop.box[0])]
+        left, right = int(crop.box[0]), int(np.ceil(crop.box[2]))
+        wide = (right - left) // 5  # farther away somebody else may stand
+        strip = crop.rgb[:, right : right + wide] if rng.random() < 0.5 else crop.rgb[:, max(left - wide, 0) : left]
         if strip.shape[1] < 6 or strip.shape[0] < 24:
             continue
         patches[filled] = resize(np.ascontiguousarray(strip), *canvas)
@@ -114,42 +106,51 @@ def background_patches(crops: list[Crop], canvas: tuple[int, int], count: int = 
 def paint_canvas(crop: Crop, background: np.ndarray, rng: Rng) -> tuple[np.ndarray, np.ndarray]:
     """An augmented training view: rgb (H, W, 3) uint8 and the RoI, (4,) xyxy.
 
-    The person is brought to a random height (small people are what frames hold), mirrored half of the time, laid on the
-    background at a random place, with or without what surrounds them in their picture, and augmented; the RoI is loose
-    by up to 6 % of its sides, as RegNet's boxes are.
+    The person is brought to a random height (small people are what frames hold), mirrored half of the time, laid with
+    all that surrounds them on the background at a random place, and augmented; the RoI is loose by up to 6 % of its
+    sides, as RegNet's boxes are.
     """
     height, width = background.shape[:2]
-    if rng.random() < WITHOUT_SURROUNDINGS:
-        crop = without_surroundings(crop)
     canvas = background.copy()
     if rng.random() < 0.5:
         canvas = canvas[:, ::-1].copy()
+    if rng.random() < 0.5:
+        crop = _mirrored(crop)
     person_height = height * np.exp(rng.uniform(np.log(0.42), np.log(0.96)))
     box_width, box_height = crop.box[2] - crop.box[0], crop.box[3] - crop.box[1]
     stretch = np.exp(rng.normal(0, 0.05))
     scale_y = person_height / box_height
     scale_x = min(scale_y * stretch, 0.96 * width / box_width)
-    rgb = resize(crop.rgb, max(8, round(crop.rgb.shape[0] * scale_y)), max(4, round(crop.rgb.shape[1] * scale_x)))
-    factors = np.array([rgb.shape[1] / crop.rgb.shape[1], rgb.shape[0] / crop.rgb.shape[0]] * 2, np.float32)
-    box = crop.box * factors
-    if rng.random() < 0.5:
-        rgb = rgb[:, ::-1]
-        box = np.array([rgb.shape[1] - box[2], box[1], rgb.shape[1] - box[0], box[3]], np.float32)
-    left = int(rng.integers(0, max(1, width - int(box[2] - box[0])))) - int(box[0])
-    top = int(rng.integers(0, max(1, height - int(box[3] - box[1])))) - int(box[1])
-    _paste(canvas, rgb, left, top)
-    box = box + np.array([left, top, left, top], np.float32)
+    left = int(rng.integers(0, max(1, width - int(box_width * scale_x))))
+    top = int(rng.integers(0, max(1, height - int(box_height * scale_y))))
+    box = _paste(canvas, crop, (scale_x, scale_y), (left, top))
     canvas = photometric(canvas, rng).copy()
     erase(canvas, box, rng, probability=0.3)
     return canvas, jitter_boxes(box[None], rng, 0.06, (height, width))[0]
 
 
-def _paste(canvas: np.ndarray, rgb: np.ndarray, left: int, top: int) -> None:
-    """rgb onto canvas with its corner at (left, top), cut where it passes the edge."""
-    x1, y1 = max(left, 0), max(top, 0)
-    x2, y2 = min(left + rgb.shape[1], canvas.shape[1]), min(top + rgb.shape[0], canvas.shape[0])
-    if x2 > x1 and y2 > y1:
-        canvas[y1:y2, x1:x2] = rgb[y1 - top : y2 - top, x1 - left : x2 - left]
+def _mirrored(crop: Crop) -> Crop:
+    width = crop.rgb.shape[1]
+    x1, y1, x2, y2 = crop.box
+    return Crop(crop.rgb[:, ::-1], np.array([width - x2, y1, width - x1, y2], np.float32))
+
+
+def _paste(canvas: np.ndarray, crop: Crop, scale: tuple[float, float], corner: tuple[int, int]) -> np.ndarray:
+    """crop onto canvas, scaled by (x, y), the person's upper left corner about at corner. Returns the person's box,
+    (4,) xyxy."""
+    height, width = canvas.shape[:2]
+    x, y = crop.box[0] - corner[0] / scale[0], crop.box[1] - corner[1] / scale[1]  # of the crop, at the canvas's corner
+    x1, y1 = max(0, int(x)), max(0, int(y))
+    part = crop.rgb[y1 : int(np.ceil(y + height / scale[1])), x1 : int(np.ceil(x + width / scale[0]))]
+    shown = resize(
+        np.ascontiguousarray(part), max(1, round(part.shape[0] * scale[1])), max(1, round(part.shape[1] * scale[0]))
+    )
+    left, top = max(0, round((x1 - x) * scale[0])), max(0, round((y1 - y) * scale[1]))
+    target = canvas[top : top + shown.shape[0], left : left + shown.shape[1]]
+    target[:] = shown[: target.shape[0], : target.shape[1]]
+    factors = np.array([shown.shape[1] / part.shape[1], shown.shape[0] / part.shape[0]] * 2)
+    box = (crop.box - np.array([x1, y1, x1, y1])) * factors + np.array([left, top, left, top])
+    return box.astype(np.float32)
 
 
 class CropSampler:
