@@ -36,14 +36,14 @@ def open_cache(
     messages: Messages,
     *,
     use: bool = True,
-    require: bool = False,
+    needed_by: str | None = None,
     read_only: bool = False,
 ) -> "Iterator[Cache | None]":
     """The cache of a gallery, as long as the block lasts; None without `use`.
 
-    folder: --cache, which Typer also takes from $QEEPS_CACHE; None: the default place for these roots. require: raise
-    CacheError where nothing can be kept. read_only: keep nothing. A problem that does not stop the command is a note.
-    Whoever interrupts the block is told that what it did is kept.
+    folder: --cache, which Typer also takes from $QEEPS_CACHE; None: the default place for these roots. needed_by: what
+    can do nothing where nothing can be kept, which then is a CacheError. read_only: keep nothing. A problem that does
+    not stop the command is a note. Whoever interrupts the block is told that what it did is kept.
     """
     if not use:
         yield None
@@ -55,10 +55,10 @@ def open_cache(
 
     place = choose_folder(roots, folder)
     cache = Cache(place, read_only=read_only, warn=messages.note)
-    if require and not cache.writable:
+    if needed_by and not cache.writable:
         raise CacheError(
-            f"--require-cache: the cache {visible_name(place)} cannot be written. Check its permissions, or name "
-            "another place with --cache."
+            f"{needed_by} needs a cache folder that can be written, and {visible_name(place)} cannot. Change its "
+            "permissions, or name another place with --cache."
         )
     messages.detail(f"cache   {visible_name(place)}")
     try:
