@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cache_samples import unprivileged
-from command_line import FEW, FRAMES, start
+from command_line import FEW, FRAMES, environment, start
 from docs_samples import make_samples_video
 from PIL import Image
 from typer.testing import CliRunner, Result
@@ -210,6 +210,14 @@ def test_a_process_of_its_own_says_nothing_but_results(cluster, index, gallery, 
     assert stdout == run(*search, *given(tmp_path / "alone"))
 
 
+def test_who_has_another_token_is_told(cluster, gallery, given, tmp_path):
+    variables = environment(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN="0" * 64)
+    address = ["--engine", "ray", "--address", cluster]
+    process = start("index", "--gallery", gallery, *given(tmp_path / "c"), *address, env=variables)
+    _, stderr = process.communicate(timeout=600)
+    assert process.returncode == ExitCode.USAGE and f"no Ray that can be used at {cluster}: " in stderr.decode(), stderr
+
+
 def test_cached_people_are_scored_in_shares(cluster, tmp_path):
     from cache_samples import DIMENSIONS, FINGERPRINT, digest, fill, refuse
 
@@ -323,12 +331,12 @@ def locked():
 
 def test_without_a_cache_that_can_be_written_workers_are_not_started(locked, gallery, given, monkeypatch):
     """The user is told who needs it and what to do, and of no option that nobody gave."""
-    monkeypatch.setattr("qeeps_cli.cache.store.disk.is_writable", lambda folder: False)  # as if this were not root
+    monkeypatch.setattr("qeeps_cli.cache.folder.is_writable", lambda folder: False)  # as if this were not root
     for command in (["search", *query(gallery)], ["index"]):
         done = invoke(*command, "--gallery", gallery, *given(locked), *WORKERS)
         assert done.exit_code == ExitCode.CACHE
         told = f"--engine ray needs a cache folder that can be written, and {locked} cannot. Change its permissions, or"
-        assert told in done.stderr and "name another place with --cache." in done.stderr
+        assert f"error: {told} name another place with --cache." in done.stderr and "note: " not in done.stderr
 
 
 def test_a_cache_that_turns_out_to_be_closed_is_no_bug(locked, frames):

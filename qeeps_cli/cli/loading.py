@@ -1,5 +1,6 @@
 """Weights to an engine, a place to a cache, with what the user should know about them."""
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -48,18 +49,20 @@ def open_cache(
     if not use:
         yield None
         return
+    from qeeps_cli.cache.folder import is_writable
     from qeeps_cli.cache.location import choose_folder
     from qeeps_cli.cache.store import Cache
     from qeeps_cli.cli.process import Terminated
     from qeeps_cli.errors import CacheError
 
     place = choose_folder(roots, folder)
-    cache = Cache(place, read_only=read_only, warn=messages.note)
-    if needed_by and not cache.writable:
+    # Before there is a Cache, which would note that the command goes on. Of a file in the folder's place it says more.
+    if needed_by and not os.path.isfile(place) and not is_writable(place):
         raise CacheError(
             f"{needed_by} needs a cache folder that can be written, and {visible_name(place)} cannot. Change its "
             "permissions, or name another place with --cache."
         )
+    cache = Cache(place, read_only=read_only, warn=messages.note)
     messages.detail(f"cache   {visible_name(place)}")
     try:
         with cache:
