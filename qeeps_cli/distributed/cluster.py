@@ -113,11 +113,14 @@ class Cluster:
                     ray.init(address="local", include_dashboard=False, **self._own(), **quiet)
                 else:
                     ray.init(address=self.address, **quiet)
-        except (ConnectionError, ValueError, RuntimeError, OSError) as error:
-            place = "on this machine" if self.address is None else f"at {self.address}"
+        except Exception as error:  # Ray also raises plain ones
+            if self.address is None:
+                place, advice = "on this machine", "Try again, or start one with `ray start --head` and give --address"
+            else:
+                place, advice = f"at {self.address}", "Start one with `ray start --head`, or leave out --address"
             raise ClusterError(
-                f"no Ray that can be used {place}: {_one_line(error)}. Start one (`ray start --head`, see "
-                "docs/scale.md) with the same versions of Python and Ray, or leave out --address."
+                f"no Ray that can be used {place}: {_one_line(error)}. {advice}. Python and Ray must be of the same "
+                "versions everywhere: see docs/scale.md."
             ) from error
         finally:
             if terminate is not None:
