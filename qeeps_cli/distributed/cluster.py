@@ -73,8 +73,10 @@ class Cluster:
         try:
             load_ray().shutdown()
         except Exception as error:
-            rest = "`ray stop` ends what is left of it." if self.address is None else "It drops this process by itself."
-            self._warn(f"Ray could not be shut down: {_one_line(error)}. Nothing that was found is lost. {rest}")
+            told = f"Ray could not be shut down: {_one_line(error)}. Nothing that was found is lost."
+            if self.address is None:
+                told += " `ray stop`, which ends every Ray on this machine, removes what may be left of it."
+            self._warn(told)
 
     @property
     def workers(self) -> int:
