@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+import tempfile
 import threading
 import time
 from importlib.util import find_spec
@@ -11,13 +12,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from cache_samples import unprivileged
 from command_line import FEW, FRAMES, start
+from docs_samples import make_samples_video
 from PIL import Image
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from qeeps_cli.cache.maintenance import inspect
 from qeeps_cli.cli.app import app
-from qeeps_cli.errors import ExitCode, UsageError
+from qeeps_cli.errors import CacheError, ClusterError, ExitCode, UsageError
 
 pytest_plugins = ["cli_fixtures"]
 # Not importorskip: once it is imported, Ray keeps its token in the user's home folder.
@@ -66,9 +69,14 @@ def given(gallery, weights):
     return given
 
 
+def invoke(*arguments) -> Result:
+    """A command in this process, finished."""
+    return CliRunner().invoke(app, [os.fspath(argument) for argument in arguments])
+
+
 def run(*arguments, code: ExitCode = ExitCode.SKIPPED) -> bytes:
     """stdout of a command in this process."""
-    done = CliRunner().invoke(app, [os.fspath(argument) for argument in arguments])
+    done = invoke(*arguments)
     assert done.exit_code == code, done.stderr
     return done.stdout_bytes
 
@@ -107,6 +115,36 @@ def test_a_search_by_workers_is_that_of_one_process(mode, index, gallery, given,
     assert sum(len(segment.map()["keys"]) for segment in inspect(cache).segments if segment.kind.name == "pairs") == (
         MANY if "exact" in mode else 12
     )
+
+
+def test_a_video_that_workers_indexed_is_that_of_one_process(cluster, frames, given, tmp_path):
+    """Of its moments, too, nothing is left to compute, and the results are the same bytes."""
+    video = make_samples_video(tmp_path / "video.mp4", frames)
+    index = json.loads(run("index", "--gallery", video, *given(tmp_path / "c"), *WORKERS, "--json", code=ExitCode.OK))
+    assert (index["computed"], index["frames"], index["skipped"]) == (4, 4, [])
+    query = ["--query", frames / FRAMES[1], "--box", "80,40,40,90"]
+    search = ["search", *query, "--gallery", video, "--mode", "cached"]
+    done = invoke(*search, *given(tmp_path / "c"))
+    assert "0 frames computed, 4 from the cache" in done.stderr
+    assert done.stdout_bytes == run(*search, *given(tmp_path / "alone"), code=ExitCode.OK)
+    moments = {(match["image"], match["time"], match["frame"]) for match in json.loads(done.stdout)["matches"]}
+    assert moments == {(f"video.mp4@00:00:0{i}.000", f"00:00:0{i}.000", i) for i in range(4)}
+
+
+def test_a_video_is_looked_at_once_for_all_its_frames(frames, tmp_path, monkeypatch):
+    """Whether it has changed since it was indexed; no worker is needed for that."""
+    from qeeps_cli.cache.store import Cache
+    from qeeps_cli.distributed.cluster import Cluster
+    from qeeps_cli.distributed.crew import RayCrew
+    from qeeps_cli.searching.galleries import list_galleries
+
+    looks = []
+    monkeypatch.setattr(Cache, "digest_of", lambda self, path: looks.append(path))
+    found = list_galleries([make_samples_video(tmp_path / "video.mp4", frames)]).frames
+    with Cache(tmp_path / "c", warn=print) as cache:
+        crew = RayCrew(Cluster(), None, "d", None, cache, found, fingerprint={})
+        assert crew.index(found) == 0 and looks == [tmp_path / "video.mp4"]
+        assert crew.compare([], {place: () for place in range(4)}) == 0 and len(looks) == 2
 
 
 def workers_of(name: str) -> list[int]:
@@ -153,7 +191,7 @@ def test_frames_of_an_object_store_are_those_of_files(cluster, index, gallery, g
     shutil.copytree(index, cache)
     listed.write_text("".join(f"{root}/{path.name}\n" for path in gallery.iterdir()) + f"{root}/gone.png\n")
     search = ["search", *query(gallery), "--mode", "cached"]
-    done = CliRunner().invoke(app, list(map(str, [*search, "--files-from", listed, *given(cache), *WORKERS])))
+    done = invoke(*search, "--files-from", listed, *given(cache), *WORKERS)
     assert f"0 frames computed, {MANY} from the cache" in done.stderr and done.exit_code == ExitCode.SKIPPED
     found, alone = json.loads(done.stdout), json.loads(run(*search, "--gallery", gallery, *given(cache)))
     for item in (*alone["matches"], *alone["skipped"]):
@@ -161,37 +199,6 @@ def test_frames_of_an_object_store_are_those_of_files(cluster, index, gallery, g
     *broken, gone = found["skipped"]
     assert found["matches"] == alone["matches"] and broken == alone["skipped"]
     assert gone["image"] == f"{root}/gone.png" and "No such file" in gone["reason"]
-
-
-def test_a_dry_run_tries_objects_too(gallery, given, tmp_path):
-    """No cluster is needed for it."""
-    index = ["index", "--gallery", gallery.as_uri(), *given(tmp_path / "c"), *WORKERS]
-    plan = json.loads(run(*index, "--dry-run", "--json", code=ExitCode.OK))
-    assert plan["frames"] == MANY + 1 and plan["frames_tried"] >= 1
-
-
-def test_objects_are_listed_as_a_folder_is(gallery, tmp_path):
-    from qeeps_cli.distributed.objects import list_objects, unfolded
-    from qeeps_cli.gallery import list_gallery
-
-    shutil.copytree(gallery, tmp_path / "g")
-    for name in ("sub/0.png", ".hidden/1.png", "c.qeeps/2.png", "sub/text.txt"):
-        (tmp_path / "g" / name).parent.mkdir(exist_ok=True)
-        shutil.copy(gallery / "0.png", tmp_path / "g" / name)
-    root = (tmp_path / "g").as_uri()
-    assert unfolded(Path(root)) == root and unfolded(Path("s3://bucket/a")) == "s3://bucket/a"
-    for recursive in (True, False):
-        names = [frame.name for frame in list_gallery(tmp_path / "g", recursive=recursive)]
-        assert [frame.name for frame in list_objects([root], recursive).frames] == [f"{root}/{name}" for name in names]
-
-
-def test_objects_that_are_one_path_are_not_taken_for_each_other():
-    from qeeps_cli.distributed.objects import list_objects
-
-    found = list_objects([], names=["s3://b/a//1.jpg", "s3://b/a/1.jpg", "s3://b/a/2.jpg"])
-    assert len(found.frames) == 2 and len({frame.path for frame in found.frames}) == 2
-    [skipped] = found.skipped
-    assert "as a path it is that of s3://b/a/" in skipped.reason
 
 
 def test_a_process_of_its_own_says_nothing_but_results(cluster, index, gallery, given, tmp_path):
@@ -299,8 +306,88 @@ def test_what_the_workers_depend_on_is_what_this_process_does(cluster, weights):
     ],
 )
 def test_what_cannot_be_is_refused(options, message, cluster, gallery, given, tmp_path):
-    done = CliRunner().invoke(app, ["index", "--gallery", os.fspath(gallery), *given(tmp_path / "c"), *options])
+    done = invoke("index", "--gallery", gallery, *given(tmp_path / "c"), *options)
     assert done.exit_code == ExitCode.USAGE and message in done.stderr, done.stderr
+
+
+@pytest.fixture
+def locked():
+    """A folder that nobody but root may write to; not in tmp_path, whose parents are closed to other users."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name) / "c.qeeps"
+        folder.mkdir()
+        folder.chmod(0o555)
+        Path(name).chmod(0o755)
+        yield folder
+
+
+def test_without_a_cache_that_can_be_written_workers_are_not_started(locked, gallery, given, monkeypatch):
+    """The user is told who needs it and what to do, and of no option that nobody gave."""
+    monkeypatch.setattr("qeeps_cli.cache.folder.is_writable", lambda folder: False)  # as if this were not root
+    for command in (["search", *query(gallery)], ["index"]):
+        done = invoke(*command, "--gallery", gallery, *given(locked), *WORKERS)
+        assert done.exit_code == ExitCode.CACHE
+        told = f"--engine ray needs a cache folder that can be written, and {locked} cannot. Change its permissions, or"
+        assert f"error: {told} name another place with --cache." in done.stderr and "note: " not in done.stderr
+
+
+def test_a_cache_that_turns_out_to_be_closed_is_no_bug(locked, frames):
+    """Network file systems may say that a folder can be written, and then refuse it."""
+    from qeeps_cli.cache.store import Cache
+    from qeeps_cli.distributed.cluster import Cluster
+    from qeeps_cli.distributed.crew import RayCrew
+    from qeeps_cli.searching.galleries import list_galleries
+
+    gallery = list_galleries([frames])
+
+    def refused() -> bool:
+        with Cache(locked, warn=lambda text: None) as cache:
+            crew = RayCrew(Cluster(), None, "d", None, cache, gallery.frames, fingerprint={})
+            with pytest.raises(CacheError, match="--engine ray needs a cache folder .* cannot .Permission denied"):
+                crew.index_gallery(gallery)
+        return True
+
+    assert unprivileged(refused) == 0
+
+
+def test_a_ray_that_cannot_be_shut_down_costs_no_results(cluster, frames, given, tmp_path, monkeypatch):
+    """And what went wrong before it is told as ever."""
+    from qeeps_cli.distributed.cluster import Cluster, load_ray
+
+    def fail() -> None:
+        raise RuntimeError("the raylet is gone\nand more")
+
+    def enter(self) -> Cluster:
+        self._started = True
+        return self
+
+    monkeypatch.setattr(load_ray(), "shutdown", fail)
+    monkeypatch.setattr(Cluster, "__enter__", enter)
+    search = ["search", "--query", frames / FRAMES[0], "--box", "80,40,40,90", "--gallery", frames, "--mode", "cached"]
+    done = invoke(*search, *given(tmp_path / "c"), *WORKERS, "-o", tmp_path / "found.json")
+    assert done.exit_code == ExitCode.OK, done.stderr
+    assert len(json.loads((tmp_path / "found.json").read_bytes())["matches"]) > 3
+    assert "note: Ray could not be shut down: the raylet is gone. Nothing that was found is lost." in done.stderr
+    told = []
+    with pytest.raises(KeyError, match="the search's own"), Cluster(warn=told.append):
+        raise KeyError("the search's own")
+    assert len(told) == 1
+
+
+@pytest.mark.parametrize("kind", [RuntimeError, Exception])
+def test_a_ray_that_does_not_start_is_no_bug_of_ours(kind, cluster, monkeypatch):
+    """Ray raises plain exceptions where a slow machine keeps it waiting."""
+    from qeeps_cli.distributed.cluster import Cluster, load_ray
+
+    def fail(**options) -> None:
+        raise kind("The current node timed out during startup.\nand more")
+
+    monkeypatch.setattr(load_ray(), "init", fail)
+    monkeypatch.setattr(load_ray(), "is_initialized", lambda: False)
+    told = "no Ray that can be used on this machine: The current node timed out during startup. Try again, or"
+    with Cluster() as own, pytest.raises(ClusterError, match=told):
+        own.connect()
+    assert own._scratch and not os.path.exists(own._scratch)
 
 
 def test_what_ray_prints_is_no_result(capsys):
@@ -324,10 +411,3 @@ def test_without_ray_one_is_told_how_to_get_it(monkeypatch):
     monkeypatch.setattr("qeeps_cli.distributed.cluster.find_spec", lambda name: None)
     with pytest.raises(UsageError, match=r"pip install 'qeeps-cli\[ray\]'"):
         check_installed()
-
-
-def test_uris_need_workers_and_a_cache(gallery, weights):
-    root = ["index", "--gallery", gallery.as_uri(), "--weights", os.fspath(weights)]
-    for options, message in (([], "--engine ray"), (WORKERS, "--cache"), ([*WORKERS, "--files-from", "x"], "x")):
-        done = CliRunner().invoke(app, [*root, *options])
-        assert done.exit_code == ExitCode.USAGE and message in done.stderr, done.stderr

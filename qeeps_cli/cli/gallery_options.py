@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 STDIN = Path("-")
 
 Roots = Annotated[
-    list[Path] | None,
+    list[str] | None,  # not Path, which would fold the slashes of URIs
     typer.Option(
         metavar="DIR|IMAGE|VIDEO|PATTERN",
         help="What to search: folders, images, videos and patterns such as 'cam*/**/*.jpg'; may be repeated.",
     ),
 ]
 MoreRoots = Annotated[
-    list[Path] | None, typer.Argument(metavar="MORE", help="More to search, so that `--gallery *.jpg` works.")
+    list[str] | None, typer.Argument(metavar="MORE", help="More to search, so that `--gallery *.jpg` works.")
 ]
 FilesFrom = Annotated[
     Path | None,
@@ -68,7 +68,7 @@ class GalleryOptions:
 
     def check(self, queries: Path | None = None) -> None:
         """Before anything is read. queries: of --queries. Raises UsageError for options that do not go together."""
-        if not self.roots and self.files_from is None:
+        if not (self.gallery or self.more) and self.files_from is None:
             raise UsageError("expected --gallery with folders, images or videos, or a list of them: --files-from FILE.")
         if self.null and self.files_from is None:
             raise UsageError("--null belongs to --files-from; there is no list whose names could end in NUL.")
@@ -97,9 +97,10 @@ class GalleryOptions:
 
     def _find_objects(self, names: Sequence[str], allowed: bool, cut: dict[str, Any]) -> "Gallery | None":
         """None where there is no URI, neither among the roots nor among the names of a list."""
-        from qeeps_cli.distributed.objects import is_uri, list_objects, unfolded
+        from qeeps_cli.distributed.objects import list_objects
+        from qeeps_cli.gallery import is_uri
 
-        roots = [unfolded(root) for root in self.roots]
+        roots = self.roots
         remote = [name for name in (*roots, *names) if is_uri(name)]
         if not remote:
             return None
@@ -110,8 +111,12 @@ class GalleryOptions:
         return list_objects(roots, self.recursive, names=names, **cut)
 
     @property
-    def roots(self) -> list[Path]:
-        return [*(self.gallery or []), *(self.more or [])]
+    def roots(self) -> list[str]:
+        """URIs as they were given, paths tidied: `frames` for `frames/`."""
+        from qeeps_cli.gallery import is_uri
+
+        given = (*(self.gallery or ()), *(self.more or ()))
+        return [root if is_uri(root) else str(Path(root)) for root in given]
 
 
 @contextmanager

@@ -63,8 +63,8 @@ def index(
         return show_plan(engine, gallery, preview, estimated, used.folder, messages, as_json=as_json)
     from qeeps_cli.searching.indexing import index_gallery
 
-    # An index that nobody can keep is of no use: the cache is required.
-    with open_cache([gallery.home], cache, messages, require=True) as used, show_progress(messages) as show:
+    keeping = open_cache([gallery.home], cache, messages, needed_by=work.cache_needed_by or "an index")
+    with keeping as used, show_progress(messages) as show:
         began = time.monotonic()
         how = {"max_pixels": frames["max_pixels"], "refresh": refresh, "progress": show}
         with work.crew(

@@ -1,5 +1,6 @@
 """Weights to an engine, a place to a cache, with what the user should know about them."""
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -36,30 +37,32 @@ def open_cache(
     messages: Messages,
     *,
     use: bool = True,
-    require: bool = False,
+    needed_by: str | None = None,
     read_only: bool = False,
 ) -> "Iterator[Cache | None]":
     """The cache of a gallery, as long as the block lasts; None without `use`.
 
-    folder: --cache, which Typer also takes from $QEEPS_CACHE; None: the default place for these roots. require: raise
-    CacheError where nothing can be kept. read_only: keep nothing. A problem that does not stop the command is a note.
-    Whoever interrupts the block is told that what it did is kept.
+    folder: --cache, which Typer also takes from $QEEPS_CACHE; None: the default place for these roots. needed_by: what
+    can do nothing where nothing can be kept, which then is a CacheError. read_only: keep nothing. A problem that does
+    not stop the command is a note. Whoever interrupts the block is told that what it did is kept.
     """
     if not use:
         yield None
         return
+    from qeeps_cli.cache.folder import is_writable
     from qeeps_cli.cache.location import choose_folder
     from qeeps_cli.cache.store import Cache
     from qeeps_cli.cli.process import Terminated
     from qeeps_cli.errors import CacheError
 
     place = choose_folder(roots, folder)
-    cache = Cache(place, read_only=read_only, warn=messages.note)
-    if require and not cache.writable:
+    # Before there is a Cache, which would note that the command goes on. Of a file in the folder's place it says more.
+    if needed_by and not os.path.isfile(place) and not is_writable(place):
         raise CacheError(
-            f"--require-cache: the cache {visible_name(place)} cannot be written. Check its permissions, or name "
-            "another place with --cache."
+            f"{needed_by} needs a cache folder that can be written, and {visible_name(place)} cannot. Change its "
+            "permissions, or name another place with --cache."
         )
+    cache = Cache(place, read_only=read_only, warn=messages.note)
     messages.detail(f"cache   {visible_name(place)}")
     try:
         with cache:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -129,7 +129,7 @@ class CacheOptions:
     no_cache: NoCache = False
 
     def open(
-        self, roots: Sequence[Path], messages: "Messages", **how: bool
+        self, roots: Sequence[Path], messages: "Messages", **how: Any
     ) -> "AbstractContextManager[OpenCache | None]":
         """The cache of a gallery or set, None with --no-cache. how: as `loading.open_cache` has it."""
         from qeeps_cli.cli.loading import open_cache

@@ -91,6 +91,7 @@ def search(
         choose_person(engine, picture, request.person, limits.max_pixels) if request.person else picture
         for picture, request in zip(pictures, requests, strict=True)
     ]
+    needed_by = "--require-cache" if require_cache else work.cache_needed_by
     delivering = deliver(
         output,
         pictures,
@@ -104,7 +105,7 @@ def search(
     )
     with (
         delivering as delivery,
-        caching.open([gallery.home], messages, require=require_cache or work.is_ray) as used,
+        caching.open([gallery.home], messages, needed_by=needed_by) as used,
         show_progress(messages, still=delivery.moves_terminal) as show,
         work.crew(
             *(checkpoint, engine, gallery, used),

@@ -61,6 +61,11 @@ class WorkerOptions:
     def is_ray(self) -> bool:
         return self.engine == RAY
 
+    @property
+    def cache_needed_by(self) -> str | None:
+        """The option that can do nothing without a cache that can be written; None: there is none."""
+        return "--engine ray" if self.is_ray else None
+
     def check(self, device: str, *, no_cache: bool = False) -> None:
         """Before anything is read. device: --device. Raises UsageError for options that do not go together."""
         if self.engine not in (LOCAL, RAY):
@@ -83,7 +88,7 @@ class WorkerOptions:
 
     def check_gallery(self, gallery: "Gallery", cache: Path | None, *, needs_files: bool = False) -> None:
         """needs_files: whether the output opens frames. Raises UsageError for what cannot be done with URIs."""
-        from qeeps_cli.distributed.objects import is_uri
+        from qeeps_cli.gallery import is_uri
 
         if not is_uri(gallery.frames[0].name):
             return
@@ -131,7 +136,8 @@ class WorkerOptions:
         from qeeps_cli.weights import load_model
 
         theirs = only_indexes and self.gpus_per_worker
-        with Cluster(self.address, self.workers, self.gpus_per_worker or 0.0, messages.detail) as cluster:
+        told = {"tell": messages.detail, "warn": messages.note}
+        with Cluster(self.address, self.workers, self.gpus_per_worker or 0.0, **told) as cluster:
             yield RayCrew(
                 cluster,
                 load_model(checkpoint),

@@ -26,7 +26,7 @@ class Cluster:
     address: of a cluster, "host:port" or "auto" (the one of this machine); None: one is started here, and stopped at
     the end. A Ray to which this process is connected already is used in its place, and left as it is. workers: how
     many; None: one for each processor core, or for each share of a GPU. gpus_per_worker: 0 computes on the processor.
-    tell: gets what Ray says on standard output: of workers that died, for example.
+    tell: gets what Ray says on standard output: of workers that died, for example. warn: gets sentences for the user.
     """
 
     def __init__(
@@ -35,6 +35,7 @@ class Cluster:
         workers: int | None = None,
         gpus_per_worker: float = 0.0,
         tell: Callable[[str], None] = lambda text: None,
+        warn: Callable[[str], None] = lambda text: None,
     ):
         if workers is not None and workers < 1:
             raise UsageError(f"--workers expects a whole number of at least 1, got {workers}.")
@@ -48,6 +49,7 @@ class Cluster:
         self._wanted = workers
         self._workers = 0
         self._tell = tell
+        self._warn = warn
         self._started = False
         self._scratch: str | None = None
         self._restore: Callable[[], None] | None = None
@@ -56,13 +58,25 @@ class Cluster:
         return self
 
     def __exit__(self, *error: object) -> None:
-        if self._started:
+        try:
+            if self._started:
+                self._stop()
+        finally:
+            if self._scratch:
+                shutil.rmtree(self._scratch, ignore_errors=True)
+            if self._restore:
+                self._restore()
+
+    def _stop(self) -> None:
+        """Raises nothing: what was found is to be written, and what went wrong before is what the user has to know."""
+        self._started = False
+        try:
             load_ray().shutdown()
-            self._started = False
-        if self._scratch:
-            shutil.rmtree(self._scratch, ignore_errors=True)
-        if self._restore:
-            self._restore()
+        except Exception as error:
+            told = f"Ray could not be shut down: {_one_line(error)}. Nothing that was found is lost."
+            if self.address is None:
+                told += " `ray stop`, which ends every Ray on this machine, removes what may be left of it."
+            self._warn(told)
 
     @property
     def workers(self) -> int:
@@ -101,11 +115,14 @@ class Cluster:
                     ray.init(address="local", include_dashboard=False, **self._own(), **quiet)
                 else:
                     ray.init(address=self.address, **quiet)
-        except (ConnectionError, ValueError, RuntimeError, OSError) as error:
-            place = "on this machine" if self.address is None else f"at {self.address}"
+        except Exception as error:  # Ray also raises plain ones
+            if self.address is None:
+                place, advice = "on this machine", "Try again, or start one with `ray start --head` and give --address"
+            else:
+                place, advice = f"at {self.address}", "Start one with `ray start --head`, or leave out --address"
             raise ClusterError(
-                f"no Ray that can be used {place}: {_one_line(error)}. Start one (`ray start --head`, see "
-                "docs/scale.md) with the same versions of Python and Ray, or leave out --address."
+                f"no Ray that can be used {place}: {_one_line(error)}. {advice}. Python and Ray must be of the same "
+                "versions everywhere: see docs/scale.md."
             ) from error
         finally:
             if terminate is not None:

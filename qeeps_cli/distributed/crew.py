@@ -2,13 +2,14 @@
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from qeeps_cli.cache.folder import marked
+from qeeps_cli.cache.folder import NotWritableError, marked
 from qeeps_cli.cache.store import Cache
 from qeeps_cli.distributed import objects
 from qeeps_cli.distributed.cluster import Cluster
@@ -16,14 +17,13 @@ from qeeps_cli.distributed.pool import fingerprint_of_workers, run
 from qeeps_cli.distributed.scoring import SharedGallery
 from qeeps_cli.distributed.task import Answer, Task
 from qeeps_cli.distributed.worker import Comparer, Indexer, Worker
-from qeeps_cli.errors import ImageError
-from qeeps_cli.frames import frame_digest
+from qeeps_cli.errors import CacheError, ImageError
 from qeeps_cli.images import MAX_PIXELS, ImageFile
 from qeeps_cli.model.config import InferenceParams
 from qeeps_cli.model.qeeps import QEEPS
 from qeeps_cli.searching.galleries import Gallery
 from qeeps_cli.searching.indexing import IndexedFrame, IndexSummary, summarise
-from qeeps_cli.searching.reading import find_usable
+from qeeps_cli.searching.reading import find_usable, known_digests
 from qeeps_cli.searching.request import QueryPicture
 from qeeps_cli.types import GalleryFrame
 
@@ -69,9 +69,10 @@ class RayCrew:
         queries = tuple(replace(picture, rgb=picture.pixels(self.max_pixels)) for picture in pictures)
         stores = [self.cache.pairs(self.fingerprint, item.query.digest, item.query.box) for item in queries]
         work: Assigned = []
+        digest_of = known_digests(self.cache)
         for place, numbers in wanted.items():
             frame = self.frames[place]
-            digest = self._digest_of(frame)
+            digest = digest_of(frame)
             missing = [
                 number
                 for number in numbers
@@ -108,29 +109,26 @@ class RayCrew:
             self.fingerprint = fingerprint_of_workers(self.cluster, self._task("", ()))
         store = self.cache.frames(self.fingerprint)
         work: Assigned = []
+        digest_of = known_digests(self.cache)
         for place, frame in enumerate(frames):
-            digest = None if self.refresh else self._digest_of(frame)
+            digest = None if self.refresh else digest_of(frame)
             if digest is None or find_usable(store, digest, self.max_pixels, proposals=False) is None:
                 work.append((place, frame, ()))
         return self._give(Indexer, work, "frames indexed by workers", fewest=fewest)
 
     def _indexed(self, frames: Sequence[GalleryFrame], answers: Mapping[int, Answer]) -> Iterator[IndexedFrame]:
         store = self.cache.frames(self.fingerprint)
+        digest_of = known_digests(self.cache)
         for place, frame in enumerate(frames):
             if answer := answers.get(place):
                 was_cached = not answer.computed
                 yield IndexedFrame(
                     frame, answer.digest, None, answer.skipped, answer.note, was_cached, answer.people
                 )
-            elif (digest := self._digest_of(frame)) and (about := store.about(digest)):
+            elif (digest := digest_of(frame)) and (about := store.about(digest)):
                 yield IndexedFrame(frame, digest, note=about.note, was_cached=True, people=about.people)
             else:
                 yield IndexedFrame(frame, skipped="changed while the others were indexed; run the same command again")
-
-    def _digest_of(self, frame: GalleryFrame) -> str | None:
-        """Where it is known without reading anything."""
-        of_file = self.cache.digest_of(frame.path)
-        return None if of_file is None else frame_digest(of_file, frame.moment)
 
     def _give(
         self,
@@ -148,7 +146,7 @@ class RayCrew:
             return answers
         self.cache.flush()
         absolute = [(place, _absolute(frame), numbers) for place, frame, numbers in work]
-        with marked(self.cache.folder) as mark:
+        with self._marked_cache() as mark:
             for answer in run(self.cluster, worker, self._task(mark, queries), absolute):
                 answers[answer.place] = answer
                 self.progress(len(answers), len(work), what)
@@ -160,6 +158,18 @@ class RayCrew:
                 self.cache.tell(frame.path, answer.digest)
         self.cache.reload()
         return answers
+
+    @contextmanager
+    def _marked_cache(self) -> Iterator[str]:
+        """See `marked`. Raises CacheError where the folder does not take files, whatever its permissions say."""
+        try:
+            with marked(self.cache.folder) as mark:
+                yield mark
+        except NotWritableError as error:
+            raise CacheError(
+                f"--engine ray needs a cache folder that can be written, and {self.cache.folder} cannot ({error}). "
+                "Change its permissions, or name another place that all machines share with --cache."
+            ) from None
 
     def _task(self, mark: str, queries: tuple[QueryPicture, ...]) -> Task:
         return Task(

@@ -5,32 +5,19 @@ the object's bytes, as of a file's.
 """
 
 import os
-import re
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 from qeeps_cli.errors import ImageError, NothingToSearchError, UsageError
-from qeeps_cli.gallery import CACHE_SUFFIX, FrameList, natural_key
-from qeeps_cli.gallery.names import is_image_name
+from qeeps_cli.gallery import CACHE_SUFFIX, FrameList, is_uri, is_video_name, natural_key
+from qeeps_cli.gallery.names import is_searchable_name
 from qeeps_cli.images import ImageFile, image_of
-from qeeps_cli.searching.galleries import Gallery
+from qeeps_cli.searching.galleries import Gallery, nothing_searched
 from qeeps_cli.searching.reading import read_frame
 from qeeps_cli.types import GalleryFrame, Skipped
 from qeeps_cli.videos import parse_sampling
 
-_URI = re.compile(r"[a-z][a-z0-9+.-]+://")
-_FOLDED = re.compile(r"([a-z][a-z0-9+.-]+):/(?!/)")
-
-
-def is_uri(name: str) -> bool:
-    return bool(_URI.match(name))
-
-
-def unfolded(path: Path) -> str:
-    """The URI that pathlib has folded (`s3:/bucket/frames`); any other path as it is."""
-    text = str(path)
-    return text if path.exists() else _FOLDED.sub(lambda m: f"{m[1]}://{'/' if m[1] == 'file' else ''}", text, count=1)
+_VIDEO = "a video in an object store is not read; copy it to a folder, and search that"
 
 
 def list_objects(
@@ -44,8 +31,8 @@ def list_objects(
     end: float | str | None = None,
     limit: int | None = None,
 ) -> Gallery:
-    """As `list_galleries`, of URIs of pictures: videos are read as files only. names: URIs of a list, which are not
-    looked for. Raises UsageError, and NothingToSearchError."""
+    """As `list_galleries`, of URIs of pictures: videos are read as files only, and skipped here. names: URIs of a
+    list, which are not looked for. Raises UsageError, and NothingToSearchError."""
     step = parse_sampling(every, start, end).every.pictures
     if (every is not None and step is None) or (start, end) != (None, None):
         raise UsageError("--start, --end and an --every of seconds or frames are for videos, which are no URIs here.")
@@ -53,8 +40,11 @@ def list_objects(
     found = {uri for root in roots for uri in _list(root, recursive)} | set(names)
     if not found:
         raise NothingToSearchError(f"nothing to search: no image under {', '.join(roots) or files_from}.")
-    uris, skipped = _distinct(sorted(found, key=natural_key))
-    frames = FrameList(None, uris[::step][:limit])
+    pictures, skipped = _distinct(sorted((uri for uri in found if not is_video_name(uri)), key=natural_key))
+    skipped += [Skipped(uri, _VIDEO) for uri in sorted(filter(is_video_name, found), key=natural_key)]
+    if not pictures:
+        raise nothing_searched(skipped, ())
+    frames = FrameList(None, pictures[::step][:limit])
     return Gallery(roots, frames, recursive, skipped, files_from=files_from, every=every, limit=limit)
 
 
@@ -90,12 +80,27 @@ def _list(root: str, recursive: bool) -> list[str]:
         raise
     except Exception as error:
         raise UsageError(f"the gallery {root} cannot be listed: {_one_line(error)}.") from None
-    below = [(each, each.removeprefix(path).split("/")) for each in paths]
+    folder = path.rstrip("/")
     return [
-        system.unstrip_protocol(each)
-        for each, parts in below
-        if is_image_name(each) and not any(part.startswith(".") or part.endswith(CACHE_SUFFIX) for part in parts)
+        _uri(root, folder, each, system)
+        for each in paths
+        if is_searchable_name(each) and not any(map(_is_left_out, each.removeprefix(folder).split("/")))
     ]
+
+
+def _uri(root: str, folder: str, path: str, system: Any) -> str:
+    """Of a path below the root's folder. It goes on from the root as it was given: `unstrip_protocol` would lose the
+    host of hdfs://host/frames. Only of local files the root may be relative, to a folder in which no worker stands."""
+    from fsspec.implementations.local import LocalFileSystem
+
+    if not path.startswith(f"{folder}/") or isinstance(system, LocalFileSystem):
+        return system.unstrip_protocol(path)
+    scheme, _, place = root.partition("://")
+    return f"{scheme}://{place.rstrip('/')}{path.removeprefix(folder)}"
+
+
+def _is_left_out(part: str) -> bool:
+    return part.startswith(".") or part.endswith(CACHE_SUFFIX)
 
 
 def _system(uri: str) -> tuple[Any, str]:

@@ -15,6 +15,8 @@ VIDEO_EXTENSIONS = frozenset(
     | {".wmv", ".asf", ".flv", ".ogv"}
 )
 
+_URI = re.compile(r"[a-z][a-z0-9+.-]+://")
+
 OUTPUT_MARKER = ".qeeps-output"  # writers put a file of this name into every folder that they fill with pictures
 CACHE_SUFFIX = ".qeeps"
 
@@ -55,6 +57,11 @@ def distinct(paths: Iterable[str]) -> Iterator[str]:
 def is_searchable_name(name: str) -> bool:
     """Whether it is that of an image or a video, by the extension, in any case."""
     return is_image_name(name) or is_video_name(name)
+
+
+def is_uri(name: str) -> bool:
+    """Whether it names an object of an object store (`s3://bucket/1.jpg`). A path would lose slashes of it."""
+    return bool(_URI.match(name))
 
 
 def is_image_name(name: str) -> bool:

@@ -2,14 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 from qeeps_cli.cache.store import Cache, FrameStore, PairStore
-from qeeps_cli.frames import frame_digest
 from qeeps_cli.searching.engine import Engine
 from qeeps_cli.searching.galleries import Gallery
 from qeeps_cli.searching.plan import Plan
-from qeeps_cli.searching.reading import find_usable
+from qeeps_cli.searching.reading import find_usable, known_digests
 from qeeps_cli.searching.request import QueryPicture, SearchOptions
 
 
@@ -74,10 +72,5 @@ def _count(store: FrameStore | PairStore | None, gallery: Gallery, cache: Cache 
     """Frames of unchanged files that the store has."""
     if store is None:
         return 0
-    file_digest = lru_cache(1)(cache.digest_of)  # of a video, once for all of its frames
-    found = 0
-    for frame in gallery.frames:
-        if (of_file := file_digest(frame.path)) is not None:
-            digest = frame_digest(of_file, frame.moment)
-            found += find_usable(store, digest, max_pixels, False) is not None
-    return found
+    digests = map(known_digests(cache), gallery.frames)
+    return sum(digest is not None and find_usable(store, digest, max_pixels, False) is not None for digest in digests)

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -202,6 +203,18 @@ def in_batches(
             batch, digests = [], set()
     if batch:
         yield batch
+
+
+def known_digests(cache: Cache) -> Callable[[GalleryFrame], str | None]:
+    """The digest of a frame whose file has not changed, without reading it; else None. Frames of a video that follow
+    one another ask the system once for their file."""
+    of_file = lru_cache(1)(cache.digest_of)
+
+    def digest_of(frame: GalleryFrame) -> str | None:
+        digest = of_file(frame.path)
+        return None if digest is None else frame_digest(digest, frame.moment)
+
+    return digest_of
 
 
 def find_usable(store: FrameStore | PairStore, digest: str, max_pixels: int, proposals: bool) -> About | None:

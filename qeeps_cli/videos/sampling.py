@@ -28,7 +28,7 @@ class Every:
 class Sampling:
     """Which frames of videos. start, end: milliseconds since the first frame, both included; None: all there are."""
 
-    every: Every = Every()
+    every: Every
     start: int | None = None
     end: int | None = None
 
