@@ -6,8 +6,10 @@ starts (closed streams, the locale) needs `command_line.start`. A plugin of the 
 
 import atexit
 import gc
+import importlib
 import json
 import os
+import pkgutil
 import resource
 import signal
 import socket
@@ -21,6 +23,7 @@ from typing import BinaryIO, NoReturn
 
 import pytest
 from command_line import environment
+from typer.testing import CliRunner
 
 _WORD = 8  # bytes of a number on the link
 _SECONDS = 600.0  # beside other tests, a start of Ray alone may take minutes
@@ -123,11 +126,13 @@ def preloaded() -> Iterator[Preloaded]:
 
 
 def _serve(link: socket.socket) -> None:
-    import qeeps_cli.cli.app  # noqa: F401
-    import qeeps_cli.output.folder
-    import qeeps_cli.output.writers
-    import qeeps_cli.searching.run  # noqa: F401, with torch
+    import qeeps_cli
+    from qeeps_cli.cli.app import app
 
+    for module in pkgutil.walk_packages(qeeps_cli.__path__, "qeeps_cli."):
+        if module.name != "qeeps_cli.__main__":
+            importlib.import_module(module.name)
+    CliRunner().invoke(app, ["report", os.devnull])  # in vain, but it imports what only commands do
     gc.freeze()  # so that collections in its children neither go through nor copy what is loaded here
     while True:
         request, descriptors, *_ = socket.recv_fds(link, 1 << 16, 4)

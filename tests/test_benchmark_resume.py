@@ -15,7 +15,7 @@ from qeeps_cli.errors import ExitCode
 
 pytest_plugins = ["cli_fixtures", "preloaded"]
 
-FRAMES, IDENTITIES = 14, 10
+FRAMES, IDENTITIES = 12, 8
 PAIRS = IDENTITIES * (FRAMES - 1)
 
 
