@@ -105,21 +105,26 @@ def read_metadata(path: Path) -> Checkpoint:
 
 def load_model(checkpoint: Checkpoint) -> "QEEPS":
     """The network in evaluation mode, float32, on the CPU. Raises WeightsError naming each tensor that does not fit."""
+    import torch
+
     from qeeps_cli.model.qeeps import QEEPS
 
-    model = QEEPS(checkpoint.config)
+    with torch.device("meta"):  # a random start would take several times as long as to load the weights
+        model = QEEPS(checkpoint.config)
     load_tensors(model, checkpoint.path)
     return model.eval()
 
 
 def load_tensors(model: "nn.Module", path: Path) -> None:
-    """Fill every parameter and buffer of model from path, or none: all names and shapes are compared first."""
-    expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    """Give model the parameters and buffers of path, in its own types, or none of them: all names and shapes are
+    compared first. What model had may be on the meta device."""
+    own = model.state_dict()
+    expected = {name: tuple(tensor.shape) for name, tensor in own.items()}
     with open_tensors(path) as file:
         if problems := misfits(expected, stored_shapes(file)):
             raise WeightsError(f"{path} does not fit the network:\n{told(problems)}")
-        tensors = {name: file.get_tensor(name) for name in expected}
-    model.load_state_dict(tensors)
+        tensors = {name: file.get_tensor(name).to(tensor.dtype, copy=True) for name, tensor in own.items()}
+    model.load_state_dict(tensors, assign=True)
 
 
 def save_checkpoint(path: Path, model: "QEEPS", card: dict[str, Any], half: bool = True) -> None:

@@ -1,4 +1,4 @@
-"""Fixtures for all tests, and the rule that tests marked `gpu` skip where there is no GPU."""
+"""Fixtures for all tests, the order of their files, and the rule that tests marked `gpu` skip without a GPU."""
 
 from pathlib import Path
 
@@ -6,8 +6,16 @@ import pytest
 
 REPOSITORY = Path(__file__).parent.parent
 
+# Files are dealt out to several processes: what takes longest comes first, so that none of them works alone in the end.
+LONGEST = """
+    ray docs_readme benchmark_resume cli_index cli_benchmark training_resume reliability_runs cli_calibrate runtime
+    cli_formats cli_search cli_train
+""".split()
+
 
 def pytest_collection_modifyitems(items):
+    places = {f"test_{name}.py": place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.name, len(places)))
     marked = [item for item in items if item.get_closest_marker("gpu")]
     if not marked:
         return

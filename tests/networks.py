@@ -1,5 +1,8 @@
 """Small networks for tests, in which nothing that starts at zero or at a constant still does."""
 
+from copy import deepcopy
+from functools import lru_cache
+
 import torch
 from torch import Tensor, nn
 
@@ -22,10 +25,17 @@ def small_config(variant: str = "qeeps", backbone: str = "resnet18", **changes) 
 
 
 def small_network(variant: str = "qeeps", seed: int = 0, **changes) -> QEEPS:
-    """In evaluation mode, with `randomise`d blocks."""
+    """In evaluation mode, with `randomise`d blocks. Random numbers go on from `seed`."""
+    model, random = _small_network(small_config(variant, **changes), seed)
+    torch.set_rng_state(random)
+    return deepcopy(model)
+
+
+@lru_cache(maxsize=4)
+def _small_network(config: ModelConfig, seed: int) -> tuple[QEEPS, Tensor]:
+    """And the state in which it leaves the random numbers. To draw a network takes ten times as long as to copy it."""
     torch.manual_seed(seed)
-    model = QEEPS(small_config(variant, **changes))
-    return randomise(model, seed).eval()
+    return randomise(QEEPS(config), seed).eval(), torch.get_rng_state()
 
 
 @torch.no_grad()

@@ -5,8 +5,11 @@ starts (closed streams, the locale) needs `command_line.start`. A plugin of the 
 """
 
 import atexit
+import gc
+import importlib
 import json
 import os
+import pkgutil
 import resource
 import signal
 import socket
@@ -14,18 +17,20 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, NoReturn
 
 import pytest
 from command_line import environment
+from typer.testing import CliRunner
 
 _WORD = 8  # bytes of a number on the link
-_SECONDS = 120.0
+_SECONDS = 600.0  # beside other tests, a start of Ray alone may take minutes
 
 
 class Running:
-    """A process that was started, and is the only one until it has ended."""
+    """A process that was started."""
 
     def __init__(self, link: socket.socket, pid: int):
         self._link = link
@@ -33,7 +38,8 @@ class Running:
 
     def wait(self) -> int:
         """The exit code; a signal's number, negative, where that ended the process."""
-        return os.waitstatus_to_exitcode(_receive(self._link))
+        with self._link as link:
+            return os.waitstatus_to_exitcode(_receive(link))
 
 
 class Begun:
@@ -55,12 +61,11 @@ class Begun:
 
 
 class Preloaded:
-    """The process that others are forked from."""
+    """The process that others are forked from. before: a program that starts it, such as setpriv."""
 
-    def __init__(self) -> None:
+    def __init__(self, *before: str) -> None:
         self._link, theirs = socket.socketpair()
-        self._link.settimeout(_SECONDS)
-        line = [sys.executable, __file__, str(theirs.fileno())]
+        line = [*before, sys.executable, __file__, str(theirs.fileno())]
         self._process = subprocess.Popen(line, pass_fds=[theirs.fileno()], env=environment())
         theirs.close()
 
@@ -79,8 +84,11 @@ class Preloaded:
             "limits": limits or {},
             "environment": environment(**variables),
         }
-        socket.send_fds(self._link, [json.dumps(request).encode()], list(streams))
-        return Running(self._link, _receive(self._link))
+        link, theirs = socket.socketpair()
+        link.settimeout(_SECONDS)
+        with theirs:
+            socket.send_fds(self._link, [json.dumps(request).encode()], [*streams, theirs.fileno()])
+        return Running(link, _receive(link))
 
     def begin(self, *arguments: str | Path, stdin: bytes = b"", stdout: int | None = None, **options) -> Begun:
         """A process that ends later, by a signal or by itself. stdout: a descriptor for it. options: of `start`."""
@@ -118,22 +126,46 @@ def preloaded() -> Iterator[Preloaded]:
 
 
 def _serve(link: socket.socket) -> None:
-    import qeeps_cli.cli.app  # noqa: F401
-    import qeeps_cli.output.folder
-    import qeeps_cli.output.writers
-    import qeeps_cli.searching.run  # noqa: F401, with torch
+    import qeeps_cli
+    from qeeps_cli.cli.app import app
 
+    for module in pkgutil.walk_packages(qeeps_cli.__path__, "qeeps_cli."):
+        if module.name != "qeeps_cli.__main__":
+            importlib.import_module(module.name)
+    CliRunner().invoke(app, ["report", os.devnull])  # in vain, but it imports what only commands do
+    gc.freeze()  # so that collections in its children neither go through nor copy what is loaded here
     while True:
-        request, streams, *_ = socket.recv_fds(link, 1 << 16, 3)
+        request, descriptors, *_ = socket.recv_fds(link, 1 << 16, 4)
+        _bury()
         if not request:
             return
+        if os.fork() == 0:
+            link.close()
+            _watch(json.loads(request), descriptors)
+        for descriptor in descriptors:
+            os.close(descriptor)
+
+
+def _bury() -> None:
+    """Takes leave of the children that have ended."""
+    with suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+
+
+def _watch(request: dict, descriptors: list[int]) -> NoReturn:
+    """Starts the process, and tells its number and how it ended. Each has such a parent, so that several may run."""
+    *streams, ours = descriptors
+    with socket.socket(fileno=ours) as link:
         if (child := os.fork()) == 0:
             link.close()
-            _become(json.loads(request), streams)
+            _become(request, streams)
         for descriptor in streams:
             os.close(descriptor)
-        link.sendall(child.to_bytes(_WORD, "big"))
-        link.sendall(os.waitpid(child, 0)[1].to_bytes(_WORD, "big"))
+        with suppress(OSError):  # nobody waits for it any more
+            link.sendall(child.to_bytes(_WORD, "big"))
+            link.sendall(os.waitpid(child, 0)[1].to_bytes(_WORD, "big"))
+    os._exit(0)
 
 
 def _become(request: dict, streams: list[int]) -> NoReturn:

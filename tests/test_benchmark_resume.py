@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 from benchmark_sets import write_prw
-from command_line import qeeps, start
+from command_line import start
 
 from qeeps_cli.cli.benchmark import benchmark
 from qeeps_cli.errors import ExitCode
 
-pytest_plugins = ["cli_fixtures"]
+pytest_plugins = ["cli_fixtures", "preloaded"]
 
-FRAMES, IDENTITIES = 20, 12
+FRAMES, IDENTITIES = 12, 8
 PAIRS = IDENTITIES * (FRAMES - 1)
 
 
@@ -36,23 +36,22 @@ def results(document: bytes) -> bytes:
     return b"".join(line for line in lines if not line.startswith(b'  "run": '))
 
 
-def wait_for(cache: Path, pattern: str, process) -> None:
+def wait_for(cache: Path, pattern: str) -> None:
     """Until something of that kind is in the cache."""
     limit = time.monotonic() + 100
     while not list(cache.glob(pattern)):
-        assert process.poll() is None, process.communicate()[1].decode()
         assert time.monotonic() < limit
         time.sleep(0.02)
 
 
-def test_pairs_that_are_done_are_not_run_again(arguments, tmp_path):
+def test_pairs_that_are_done_are_not_run_again(arguments, tmp_path, preloaded):
     cache = tmp_path / "kept.qeeps"
     killed = start(*arguments, "--cache", cache)
-    wait_for(cache, "pairs-*.h5", killed)
+    wait_for(cache, "pairs-*.h5")
     os.kill(killed.pid, signal.SIGKILL)
     assert killed.communicate(timeout=60)[0] == b"" and killed.returncode == -signal.SIGKILL
 
-    again, whole = qeeps(*arguments, "--cache", cache), qeeps(*arguments, "--no-cache")
+    again, whole = preloaded.run(*arguments, "--cache", cache), preloaded.run(*arguments, "--no-cache")
     assert again.returncode == whole.returncode == ExitCode.OK, again.stderr.decode()
     run = json.loads(again.stdout)["run"]
     assert run["pairs_cached"] > 0 and run["pairs_computed"] > 0
@@ -61,14 +60,14 @@ def test_pairs_that_are_done_are_not_run_again(arguments, tmp_path):
     assert results(again.stdout) == results(whole.stdout)
 
 
-def test_a_run_that_is_asked_to_stop_says_how_to_go_on(arguments, tmp_path):
+def test_a_run_that_is_asked_to_stop_says_how_to_go_on(arguments, tmp_path, preloaded):
     cache = tmp_path / "kept.qeeps"
-    stopped = start(*arguments, "--cache", cache)
-    wait_for(cache, "pairs-*.h5", stopped)
-    os.kill(stopped.pid, signal.SIGTERM)
-    stdout, stderr = stopped.communicate(timeout=60)
-    assert (stopped.returncode, stdout) == (ExitCode.SIGTERM, b"")
-    assert b"the same command goes on from there" in stderr
+    process = preloaded.begin(*arguments, "--cache", cache)
+    wait_for(cache, "pairs-*.h5")
+    os.kill(process.pid, signal.SIGTERM)
+    stopped = process.finish()
+    assert (stopped.returncode, stopped.stdout) == (ExitCode.SIGTERM, b"")
+    assert b"the same command goes on from there" in stopped.stderr
 
 
 @pytest.mark.parametrize("given", [{"mode": "cached"}, {"method": "oim"}, {"mode": "cascade", "shortlist": "3"}])

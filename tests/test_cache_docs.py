@@ -10,11 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cache_samples import FINGERPRINT, SIZE, digest, fill, found, refuse, segments
-from command_line import environment
 
 from qeeps_cli.cache.columns import KINDS
 from qeeps_cli.cache.segment import SCHEMA
 from qeeps_cli.cache.store import Cache
+
+pytest_plugins = ["preloaded"]
 
 PAGE = (Path(__file__).parents[1] / "docs" / "cache.md").read_text()
 
@@ -28,7 +29,7 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
 
 
-def test_the_commands_run(folder):
+def test_the_commands_run(folder, preloaded):
     fill(folder, "ab")
     [console] = blocks("console")
     lines = [line.removeprefix("$ ") for line in console.splitlines()]
@@ -36,9 +37,7 @@ def test_the_commands_run(folder):
     for line in lines:
         program, *arguments = shlex.split(line)
         assert program == "qeeps"
-        subprocess.run(
-            [sys.executable, "-m", "qeeps_cli", *arguments], cwd=folder.parent, env=environment(), check=True
-        )
+        assert preloaded.run(*arguments, cwd=folder.parent).returncode == 0
     assert not folder.exists()
 
 

@@ -5,7 +5,6 @@ import re
 
 import pytest
 from benchmark_sets import write_cuhk, write_prw
-from command_line import environment, qeeps
 from PIL import Image
 from training_sets import write_scene
 
@@ -13,7 +12,7 @@ from qeeps_cli.cli.benchmark import benchmark
 from qeeps_cli.datasets.prw_mini import PRW_MINI
 from qeeps_cli.errors import DataError, ExitCode, OutputError, UsageError, WeightsError
 
-pytest_plugins = ["cli_fixtures"]
+pytest_plugins = ["cli_fixtures", "preloaded"]
 
 FEW = {"proposals": 20, "no_cache": True}
 
@@ -100,10 +99,10 @@ def test_cuhk_sysu_and_its_galleries(run, cuhk, given, gallery, pairs):
 
 
 def test_exact_and_cascade_of_all_frames_agree(run, prw):
-    exact, cascade = run("prw", prw), run("prw", prw, mode="cascade", shortlist="100%")
+    exact, cascade = run("prw", prw, queries=2), run("prw", prw, queries=2, mode="cascade", shortlist="100%")
     assert cascade["queries"] == exact["queries"] and cascade["search"] == exact["search"]
-    few = run("prw", prw, mode="cascade", shortlist="2")
-    assert few["counts"]["pairs_exact"] == 8 and few["shortlist"] == "2"
+    few = run("prw", prw, queries=2, mode="cascade", shortlist="2")
+    assert few["counts"]["pairs_exact"] == 4 and few["shortlist"] == "2"
     assert few["queries"] != exact["queries"]
 
 
@@ -285,20 +284,20 @@ def test_an_installation_without_examples_says_what_is_missing(tmp_path):
         load_examples(tmp_path)
 
 
-def test_results_on_stdout_and_the_rest_on_stderr(weights, prw):
+def test_results_on_stdout_and_the_rest_on_stderr(weights, prw, preloaded):
     arguments = ["--dataset", "prw", "--root", prw, "--weights", weights, "--no-cache", "--queries", "1"]
-    done = qeeps("benchmark", *arguments, "--proposals", "5", env=environment(TERM="xterm", FORCE_COLOR="1"))
+    done = preloaded.run("benchmark", *arguments, "--proposals", "5", TERM="xterm", FORCE_COLOR="1")
     assert done.returncode == ExitCode.OK
     assert done.stdout.startswith(b"prw: 1 query, 7 frames, 7 pairs\n") and b"\x1b" not in done.stdout
     assert b"7 pairs of query and frame to compare" in done.stderr
-    done = qeeps("benchmark", "--dataset", "prw", "--weights", weights)
+    done = preloaded.run("benchmark", "--dataset", "prw", "--weights", weights)
     assert done.returncode == ExitCode.USAGE and done.stdout == b"" and b"needs --root DIR" in done.stderr
 
 
 def test_runtime_measures_instead_of_scoring(weights, capsysbinary):
-    given = {"runtime": True, "size": "96x128", "proposals": 5, "weights": str(weights), "device": "cpu"}
+    given = {"runtime": True, "size": "64x96", "proposals": 5, "weights": str(weights), "device": "cpu"}
     assert benchmark(**given, as_json=True) == ExitCode.OK
     document = json.loads(capsysbinary.readouterr().out)
     assert document["schema"] == "qeeps.runtime/1" and document["weights"]["name"] == weights.stem
     benchmark(**given)
-    assert b"96x128 pixels" in capsysbinary.readouterr().out
+    assert b"64x96 pixels" in capsysbinary.readouterr().out

@@ -5,7 +5,6 @@ import json
 import numpy as np
 import pytest
 import torch
-from command_line import environment, qeeps
 from networks import small_network
 from PIL import Image
 from safetensors.torch import load_file
@@ -18,7 +17,10 @@ from qeeps_cli.model.config import InferenceParams
 from qeeps_cli.searching.engine import Engine, QueryPerson
 from qeeps_cli.weights import load_model, read_checkpoint, save_checkpoint
 
-FEW = {"no_cache": True, "min_objectness": 0.0, "proposals": 300}
+pytest_plugins = ["preloaded"]
+
+PROPOSALS = 60
+FEW = {"no_cache": True, "min_objectness": 0.0, "proposals": PROPOSALS}
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +37,8 @@ def people(tmp_path_factory, small):
     confidence, it is right."""
     root = tmp_path_factory.mktemp("set") / "people"
     (root / "frames").mkdir(parents=True)
-    engine = Engine(load_model(read_checkpoint(small)), torch.device("cpu"), InferenceParams(min_objectness=0.0))
+    params = InferenceParams(proposals=PROPOSALS, min_objectness=0.0)
+    engine = Engine(load_model(read_checkpoint(small)), torch.device("cpu"), params)
     pictures, found = [], []
     for number in range(15):
         rgb = ground(HEIGHT, WIDTH)
@@ -129,9 +132,9 @@ def test_calibrated_weights_keep_their_precision(tmp_path, half):
     assert all(torch.equal(new[name], old[name]) for name in old if not name.startswith("qsimnet."))
 
 
-def test_text_for_people(small, people):
-    given = ("--dataset", "coco", "--root", str(people), "--weights", str(small), "--min-objectness", "0", "--no-cache")
-    done = qeeps("calibrate", *given, env=environment())
+def test_text_for_people(small, people, preloaded):
+    given = ("--dataset", "coco", "--root", people, "--weights", small, "--min-objectness", "0", "--no-cache")
+    done = preloaded.run("calibrate", *given, "--proposals", str(PROPOSALS))
     assert done.returncode == 0, done.stderr
     text = done.stdout.decode()
     assert "as given: " in text and "from 0.5 on: precision" in text and "calibration error" in text

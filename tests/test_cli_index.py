@@ -2,22 +2,19 @@
 
 import json
 import os
-import resource
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
-from command_line import FEW, FRAMES, environment, qeeps, start
+from command_line import FEW, FRAMES, start
 from PIL import Image
 
 from qeeps_cli.cache.maintenance import inspect
 from qeeps_cli.errors import ExitCode
 
-pytest_plugins = ["cli_fixtures"]
+pytest_plugins = ["cli_fixtures", "preloaded"]
 
 BOX = "80,40,40,90"
 MANY = 120
@@ -38,8 +35,8 @@ def arguments(gallery: Path, weights: Path, *more) -> list:
     return ["--gallery", gallery, "--weights", weights, "--device", "cpu", *FEW, *more]
 
 
-def indexed(gallery: Path, weights: Path, *more) -> dict:
-    done = qeeps("index", *arguments(gallery, weights, "--json", *more))
+def indexed(preloaded, gallery: Path, weights: Path, *more) -> dict:
+    done = preloaded.run("index", *arguments(gallery, weights, "--json", *more))
     assert done.returncode in (ExitCode.OK, ExitCode.SKIPPED), done.stderr
     return json.loads(done.stdout)
 
@@ -49,11 +46,11 @@ def search_arguments(gallery: Path, weights: Path, *more) -> list:
     return ["--query", query, "--box", "10,10,50,90", *arguments(gallery, weights, *more)]
 
 
-def test_an_index_and_the_search_that_uses_it(frames, weights, tmp_path):
+def test_an_index_and_the_search_that_uses_it(frames, weights, tmp_path, preloaded):
     gallery = tmp_path / "gallery"
     shutil.copytree(frames, gallery)
     (gallery / "broken [x].jpg").write_bytes(b"no picture")
-    first = qeeps("index", *arguments(gallery, weights, "--json"))
+    first = preloaded.run("index", *arguments(gallery, weights, "--json"))
     assert first.returncode == ExitCode.SKIPPED
     document, stderr = json.loads(first.stdout), first.stderr.decode("ascii")
     assert document["schema"] == "qeeps.index/1" and document["cache"] == str(tmp_path / "gallery.qeeps")
@@ -62,21 +59,21 @@ def test_an_index_and_the_search_that_uses_it(frames, weights, tmp_path):
     assert document["weights"]["digest"].startswith("sha256:") and document["parameters"]["proposals"] == 20
     assert "3 frames indexed" in stderr and "gallery.qeeps" in stderr and "1 input skipped" in stderr
 
-    again = indexed(gallery, weights)
+    again = indexed(preloaded, gallery, weights)
     assert (again["computed"], again["cached"], again["people"]) == (0, 3, document["people"])
     query = ["--query", gallery / FRAMES[0], "--box", BOX, "--mode", "cached"]
-    found = qeeps("search", *query, *arguments(gallery, weights))
+    found = preloaded.run("search", *query, *arguments(gallery, weights))
     assert found.returncode == ExitCode.SKIPPED and b"0 frames computed, 3 from the cache" in found.stderr
     assert json.loads(found.stdout)["mode"] == "cached"
     shutil.rmtree(tmp_path / "gallery.qeeps")
-    fresh = qeeps("search", *query, *arguments(gallery, weights))
+    fresh = preloaded.run("search", *query, *arguments(gallery, weights))
     assert b"3 frames computed, 0 from the cache" in fresh.stderr and fresh.stdout == found.stdout
 
 
-def wait_for(folder: Path, pattern: str, process: subprocess.Popen) -> None:
-    """Until a file is there, or the process has ended."""
+def wait_for(folder: Path, pattern: str) -> None:
+    """Until a file is there."""
     deadline = time.monotonic() + 100
-    while not list(folder.glob(pattern)) and process.poll() is None:
+    while not list(folder.glob(pattern)):
         assert time.monotonic() < deadline
         time.sleep(0.02)
 
@@ -87,19 +84,19 @@ def frames_in(folder: Path) -> int:
     return sum(len(segment.map()["digests"]) for segment in found.segments if segment.kind.name == "frames")
 
 
-def test_a_kill_in_mid_index_loses_nothing_that_was_published(many, weights, tmp_path):
+def test_a_kill_in_mid_index_loses_nothing_that_was_published(many, weights, tmp_path, preloaded):
     """Row 1."""
     cache = tmp_path / "c"
     process = start("index", *arguments(many, weights, "--cache", cache))
-    wait_for(cache, "frames-*.h5", process)
+    wait_for(cache, "frames-*.h5")
     process.kill()
     process.communicate()
     assert process.returncode == -signal.SIGKILL, "it was not over yet"
     published = frames_in(cache)
-    rest = indexed(many, weights, "--cache", cache)
+    rest = indexed(preloaded, many, weights, "--cache", cache)
     assert rest["cached"] >= published > 0 and rest["cached"] + rest["computed"] == MANY and rest["computed"] > 0
-    resumed = qeeps("search", *search_arguments(many, weights, "--mode", "cached", "--cache", cache))
-    whole = qeeps("search", *search_arguments(many, weights, "--mode", "cached", "--no-cache"))
+    resumed = preloaded.run("search", *search_arguments(many, weights, "--mode", "cached", "--cache", cache))
+    whole = preloaded.run("search", *search_arguments(many, weights, "--mode", "cached", "--no-cache"))
     assert resumed.returncode == whole.returncode == 0 and resumed.stdout == whole.stdout
 
 
@@ -107,61 +104,61 @@ def test_a_kill_in_mid_index_loses_nothing_that_was_published(many, weights, tmp
     ("command", "sent", "code"),
     [("index", signal.SIGINT, ExitCode.SIGINT), ("search", signal.SIGTERM, ExitCode.SIGTERM)],
 )
-def test_who_interrupts_is_told_how_to_go_on(many, weights, tmp_path, command, sent, code):
+def test_who_interrupts_is_told_how_to_go_on(many, weights, tmp_path, preloaded, command, sent, code):
     """Rows 42 and 44."""
     cache = tmp_path / "c"
     options = ["--cache", cache]
     if command == "search":
         options += ["--mode", "exact", "--query", many / "0.png"]
-    process = start(command, *arguments(many, weights, *options))
+    process = preloaded.begin(command, *arguments(many, weights, *options))
     kind = "frames" if command == "index" else "pairs"
-    wait_for(cache, f"{kind}-*.h5", process)
-    time.sleep(0.5)
-    process.send_signal(sent)
-    stdout, stderr = process.communicate(timeout=60)
-    assert process.returncode == code and stdout == b""
-    last = stderr.decode().splitlines()[-2:]
+    wait_for(cache, f"{kind}-*.h5")
+    time.sleep(0.1)
+    os.kill(process.pid, sent)
+    done = process.finish()
+    assert done.returncode == code and done.stdout == b""
+    last = done.stderr.decode().splitlines()[-2:]
     assert str(cache) in last[0] and "the same command goes on from there" in last[0]
     assert last[1] in ("interrupted", "terminated")
     assert not inspect(cache).damaged and not list(cache.glob(".*"))
-    resumed = qeeps(command, *arguments(many, weights, *options))
+    resumed = preloaded.run(command, *arguments(many, weights, *options))
     assert resumed.returncode == 0 and b"mode exact; 0 pairs" not in resumed.stderr
     words = resumed.stderr.split()
     cached = int(words[words.index(b"were") - 1] if command == "index" else words[words.index(b"from") - 1])
     assert 0 < cached < MANY
 
 
-def test_two_processes_on_one_cache_give_the_same(frames, weights, tmp_path):
+def test_two_processes_on_one_cache_give_the_same(frames, weights, tmp_path, preloaded):
     """Row 7."""
     options = search_arguments(frames, weights, "--mode", "cascade", "--shortlist", "1", "--cache", tmp_path / "c")
-    both = [start("search", *options) for _ in range(2)]
-    (one, _), (other, _) = (process.communicate(timeout=120) for process in both)
-    assert [process.returncode for process in both] == [0, 0] and one == other
-    assert qeeps("search", *options).stdout == one
+    one, other = [process.finish() for process in [preloaded.begin("search", *options) for _ in range(2)]]
+    assert one.returncode == other.returncode == 0 and one.stdout == other.stdout
+    assert preloaded.run("search", *options).stdout == one.stdout
     assert not inspect(tmp_path / "c").damaged
 
 
-def locked(*command: str) -> list[str]:
-    """A command to which a folder without write permission is closed, also where the tests are run by root."""
-    if os.geteuid() != 0:
-        return list(command)
-    if not shutil.which("setpriv"):
+@pytest.fixture
+def locked():
+    """Commands to which a folder without write permission is closed, also where the tests are run by root."""
+    from preloaded import Preloaded
+
+    if os.geteuid() == 0 and not shutil.which("setpriv"):
         pytest.skip("root writes everywhere, and there is no setpriv to take that away")
-    return ["setpriv", "--bounding-set", "-dac_override,-dac_read_search", *command]
+    drop = ["setpriv", "--bounding-set", "-dac_override,-dac_read_search"] if os.geteuid() == 0 else []
+    server = Preloaded(*drop)
+    yield server
+    server.close()
 
 
-def test_a_cache_that_cannot_be_written(frames, weights, tmp_path):
+def test_a_cache_that_cannot_be_written(frames, weights, tmp_path, locked):
     """Row 9."""
     place = tmp_path / "locked" / "c.qeeps"
     place.parent.mkdir()
     place.parent.chmod(0o555)
-
-    def run(command: str, *options) -> subprocess.CompletedProcess:
-        line = [sys.executable, "-m", "qeeps_cli", command, *arguments(frames, weights, "--cache", place, *options)]
-        return subprocess.run(locked(*map(os.fspath, line)), capture_output=True, env=environment(), timeout=120)
-
-    query = ["--query", frames / FRAMES[0], "--box", BOX]
-    searched, required, index = run("search", *query), run("search", *query, "--require-cache"), run("index")
+    common = arguments(frames, weights, "--cache", place)
+    search = ["search", "--query", frames / FRAMES[0], "--box", BOX, *common]
+    searched, required = locked.run(*search), locked.run(*search, "--require-cache")
+    index = locked.run("index", *common)
     place.parent.chmod(0o755)
     assert searched.returncode == 0 and json.loads(searched.stdout)["frames_searched"] == 3
     assert b"note: the cache" in searched.stderr and b"cannot be written" in searched.stderr
@@ -171,14 +168,11 @@ def test_a_cache_that_cannot_be_written(frames, weights, tmp_path):
     assert not place.exists()
 
 
-def test_a_full_disk(frames, weights, tmp_path):
+def test_a_full_disk(frames, weights, tmp_path, preloaded):
     """Row 10, by a limit on the size of files."""
-
-    def limit() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (2_000, 2_000))
-
     cache = tmp_path / "c"
-    done = qeeps("index", *arguments(frames, weights, "--cache", cache), preexec_fn=limit)
+    limits = {"RLIMIT_FSIZE": 2_000}
+    done = preloaded.run("index", *arguments(frames, weights, "--cache", cache), limits=limits)
     assert done.returncode == ExitCode.OUTPUT and str(cache) in done.stderr.decode() and done.stdout == b""
     assert not cache.exists() or os.listdir(cache) == []
 
@@ -191,14 +185,14 @@ def test_a_full_disk(frames, weights, tmp_path):
         ([], ExitCode.USAGE, "--gallery"),
     ],
 )
-def test_mistakes_show_before_weights_are_looked_for(tmp_path, options, code, told):
+def test_mistakes_show_before_weights_are_looked_for(tmp_path, preloaded, options, code, told):
     (tmp_path / "empty").mkdir()
-    done = qeeps("index", *options, "--weights", "absent", cwd=tmp_path)
+    done = preloaded.run("index", *options, "--weights", "absent", cwd=tmp_path)
     assert done.returncode == code and told in done.stderr.decode() and done.stdout == b""
 
 
-def test_a_gallery_of_broken_files(weights, tmp_path):
+def test_a_gallery_of_broken_files(weights, tmp_path, preloaded):
     (tmp_path / "gallery").mkdir()
     (tmp_path / "gallery" / "a.jpg").write_bytes(b"no picture")
-    done = qeeps("index", *arguments(tmp_path / "gallery", weights))
+    done = preloaded.run("index", *arguments(tmp_path / "gallery", weights))
     assert done.returncode == ExitCode.NOTHING and b"a.jpg: expected a JPEG" in done.stderr

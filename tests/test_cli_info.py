@@ -5,14 +5,14 @@ import re
 
 import pytest
 import torch
-from command_line import ROOT, qeeps
+from command_line import ROOT
 
 from qeeps_cli.cli.info import info, weights_lines
 from qeeps_cli.cli.version import describe_versions
 from qeeps_cli.errors import ExitCode, UsageError
 from qeeps_cli.weights import DEFAULT_NAME, file_digest
 
-pytest_plugins = ["cli_fixtures"]
+pytest_plugins = ["cli_fixtures", "preloaded"]
 
 
 @pytest.fixture
@@ -59,8 +59,8 @@ def test_a_network_or_weights(weights):
         info(backbone="vgg")
 
 
-def test_version():
-    done = qeeps("--version")
+def test_version(preloaded):
+    done = preloaded.run("--version")
     assert done.returncode == 0 and done.stderr == b""
     digest = file_digest(ROOT / "weights" / f"{DEFAULT_NAME}.safetensors")
     torch_version = re.escape(torch.__version__)

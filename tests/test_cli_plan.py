@@ -16,7 +16,7 @@ from command_line import FEW, FRAMES, environment, start
 from qeeps_cli.cache.files import RACY_NS
 from qeeps_cli.errors import ExitCode
 
-pytest_plugins = ["cli_fixtures"]
+pytest_plugins = ["cli_fixtures", "preloaded"]
 
 QUERY = ("--query", FRAMES[0], "--box", "80,40,40,90")
 COMMON = ("--weights", "w.safetensors", "--device", "cpu", *FEW)
@@ -82,16 +82,15 @@ def tree(folder: Path) -> dict[str, bytes | None]:
 # Lists, patterns, every, limit
 
 
-def test_a_list_on_standard_input(workplace, run):
+def test_a_list_on_standard_input(workplace, run, preloaded):
     """As find writes it, with a missing file, a broken one, and names that are no UTF-8."""
     odd = os.fsdecode(b"g/caf\xe9 [x]\n.jpg")
     shutil.copy(workplace / FRAMES[0], workplace / odd)
     (workplace / "g" / "broken.jpg").write_bytes(b"no picture")
     files = [b"./g/" + FRAMES[1].encode(), os.fsencode(odd), b"g/absent.jpg", b"g/broken.jpg"]
     arguments = ("--files-from", "-", "-0", "--no-cache")
-    process = start("search", *QUERY, *COMMON, *arguments, cwd=workplace, stdin=subprocess.PIPE)
-    stdout, stderr = process.communicate(b"\0".join(files) + b"\0", timeout=600)
-    done = Done(process.returncode, stdout, stderr)
+    data = b"\0".join(files) + b"\0"
+    done = preloaded.run("search", *QUERY, *COMMON, *arguments, cwd=workplace, stdin=data)
     assert done.returncode == ExitCode.SKIPPED, done.stderr
     document = json.loads(done.stdout)
     assert images(done) == sorted([f"g/{FRAMES[1]}", odd]) and document["frames_searched"] == 2

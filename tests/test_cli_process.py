@@ -61,7 +61,7 @@ def tell(
     with show_progress(messages, still) as show:
         for done in range(1, 4):
             show(done, 3, "frames compared")
-            time.sleep(0.2)
+            time.sleep(0.05)
     messages.say("[red]a\\x1b[31m\\udce9" + "long " * 40)
     messages.note("a\\nb")
     messages.detail("detail")

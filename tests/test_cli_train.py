@@ -1,11 +1,12 @@
 """`qeeps train`: interrupted and gone on with; its curves."""
 
 import json
+import os
 import signal
+import time
 
 import numpy as np
 import pytest
-from command_line import qeeps, start
 from PIL import Image
 from training_sets import write_scene
 
@@ -14,6 +15,8 @@ from qeeps_cli.cli.train import _Stop
 from qeeps_cli.errors import ExitCode
 from qeeps_cli.training.curves import Series, draw_curves, read_curves, smooth
 from qeeps_cli.weights import read_checkpoint
+
+pytest_plugins = ["preloaded"]
 
 STEPS = 6
 RECIPE = f"""
@@ -37,20 +40,23 @@ rois = 8
 """
 
 
-def test_an_interrupted_run_goes_on_with_the_same_command(tmp_path):
+def test_an_interrupted_run_goes_on_with_the_same_command(tmp_path, preloaded):
     write_scene(tmp_path / "scene")
     (tmp_path / "recipe.toml").write_text(RECIPE)
     arguments = ["train", "--config", "recipe.toml", "--out", "run", "--device", "cpu", "--log-every", "1"]
-    process = start(*arguments, cwd=tmp_path)
-    lines = iter(process.stderr.readline, b"")
-    assert any(line.startswith(b"oim 2/") for line in lines)  # reads on until then
-    process.send_signal(signal.SIGINT)
-    _, rest = process.communicate(timeout=60)
-    assert process.returncode == ExitCode.SIGINT, rest
-    assert b"saved at step" in rest and b"the same command" in rest and b"Traceback" not in rest
+    process = preloaded.begin(*arguments, cwd=tmp_path)
+    log, deadline = tmp_path / "run" / "log.jsonl", time.monotonic() + 100
+    while not log.is_file() or '"step": 2' not in log.read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGINT)
+    stopped = process.finish()
+    assert stopped.returncode == ExitCode.SIGINT and b"oim 2/" in stopped.stderr, stopped.stderr
+    assert b"saved at step" in stopped.stderr and b"the same command" in stopped.stderr
+    assert b"Traceback" not in stopped.stderr
     assert not (tmp_path / "run" / "oim.safetensors").exists()
 
-    again = qeeps(*arguments, cwd=tmp_path)
+    again = preloaded.run(*arguments, cwd=tmp_path)
     assert again.returncode == 0, again.stderr
     assert again.stdout == b"" and b"oim 2/" not in again.stderr and b"done: run/oim.safetensors" in again.stderr
     assert b"images/s" in again.stderr and b"left" in again.stderr
@@ -61,9 +67,9 @@ def test_an_interrupted_run_goes_on_with_the_same_command(tmp_path):
         assert picture.format == "PNG" and min(picture.size) > 300
 
 
-def test_a_recipe_that_is_none(tmp_path):
+def test_a_recipe_that_is_none(tmp_path, preloaded):
     (tmp_path / "recipe.toml").write_text("[stages.oim]\nstep = 3\n")
-    done = qeeps("train", "--config", "recipe.toml", "--out", "run", cwd=tmp_path)
+    done = preloaded.run("train", "--config", "recipe.toml", "--out", "run", cwd=tmp_path)
     assert done.returncode == ExitCode.USAGE and b"recipe.toml" in done.stderr
     assert not (tmp_path / "run").exists()
 

@@ -110,10 +110,10 @@ def random_detections(rng, frames):
     return boxes
 
 
-def test_thousands_of_random_queries_score_as_plain_loops_do():
+def test_hundreds_of_random_queries_score_as_plain_loops_do():
     rng = np.random.default_rng(11)
     seen = dict.fromkeys(("absent", "missed", "partly", "twice", "unanswered", "listed", "tie decides"), 0)
-    for _ in range(1200):
+    for _ in range(300):
         frames = random_set(rng)
         boxes = random_detections(rng, frames)
         proposals = {name: random_boxes(rng, 3) if rng.random() < 0.5 else b for name, b in boxes.items()}
@@ -148,7 +148,7 @@ def test_thousands_of_random_queries_score_as_plain_loops_do():
             seen["unanswered"] += score.unanswered > 0
             seen["listed"] += query.truth is not None
             seen["tie decides"] += len({r[1] for r in ranked if r[0] == ranked[0][0]}) > 1 if ranked else 0
-    assert min(seen.values()) > 100, seen
+    assert min(seen.values()) > 25, seen
 
 
 def test_means_are_over_all_queries_those_without_a_positive_too():

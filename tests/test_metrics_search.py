@@ -34,7 +34,7 @@ def test_average_precision_golden(labels, scores, expected):
 
 def test_average_precision_equals_scikit_learn():
     rng = np.random.default_rng(1)
-    for _ in range(3000):
+    for _ in range(600):
         size = rng.integers(1, 40)
         labels = rng.random(size) < rng.choice([0.05, 0.5, 0.95])
         scores = rng.integers(0, rng.choice([2, 5, 1000]), size) / 7.0  # few distinct values: many ties
@@ -112,7 +112,7 @@ def random_frame(rng):
 def test_query_score_equals_the_plain_reference_on_random_galleries():
     rng = np.random.default_rng(2)
     found_nobody = several = 0
-    for _ in range(2000):
+    for _ in range(500):
         frames = [random_frame(rng) for _ in range(rng.integers(1, 7))]
         evaluator = QueryEvaluator()
         for truth, boxes, scores in frames:
@@ -124,7 +124,7 @@ def test_query_score_equals_the_plain_reference_on_random_galleries():
         assert (score.count_gt, score.count_tp) == (count_gt, count_tp)
         found_nobody += count_gt > 0 and count_tp == 0
         several += count_tp > 1
-    assert found_nobody > 20 and several > 200  # the cases do occur
+    assert found_nobody > 5 and several > 50  # the cases do occur
 
 
 def test_missed_frames_scale_the_average_precision():

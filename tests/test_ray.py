@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cache_samples import unprivileged
-from command_line import FEW, FRAMES, start
+from command_line import FEW, FRAMES
 from docs_samples import make_samples_video
 from PIL import Image
 from typer.testing import CliRunner, Result
@@ -22,7 +22,7 @@ from qeeps_cli.cache.maintenance import inspect
 from qeeps_cli.cli.app import app
 from qeeps_cli.errors import CacheError, ClusterError, ExitCode, UsageError
 
-pytest_plugins = ["cli_fixtures"]
+pytest_plugins = ["cli_fixtures", "preloaded"]
 # Not importorskip: once it is imported, Ray keeps its token in the user's home folder.
 pytestmark = [
     pytest.mark.ray,
@@ -103,18 +103,17 @@ def test_an_index_of_two_workers_serves_an_ordinary_search(index, gallery, given
     assert run(*search, *given(index)) == run(*search, *given(tmp_path / "alone"))
 
 
-@pytest.mark.parametrize("mode", [["--mode", "exact"], ["--mode", "cascade", "--shortlist", "12"]])
-def test_a_search_by_workers_is_that_of_one_process(mode, index, gallery, given, tmp_path):
-    """The cascade goes on from the index; exact pairs all come from workers."""
-    search = ["search", *query(gallery), "--gallery", gallery]
+def pairs_in(cache: Path) -> int:
+    return sum(len(segment.map()["keys"]) for segment in inspect(cache).segments if segment.kind.name == "pairs")
+
+
+def test_a_cascade_by_workers_is_that_of_one_process(index, gallery, given, tmp_path):
+    """It goes on from the index."""
+    search = ["search", *query(gallery), "--gallery", gallery, "--mode", "cascade", "--shortlist", "12"]
     cache = tmp_path / "c"
-    if "cascade" in mode:
-        shutil.copytree(index, cache)
-    found = run(*search, *mode, *given(cache), *WORKERS)
-    assert found == run(*search, *mode, *given(tmp_path / "alone"))
-    assert sum(len(segment.map()["keys"]) for segment in inspect(cache).segments if segment.kind.name == "pairs") == (
-        MANY if "exact" in mode else 12
-    )
+    shutil.copytree(index, cache)
+    assert run(*search, *given(cache), *WORKERS) == run(*search, *given(tmp_path / "alone"))
+    assert pairs_in(cache) == 12
 
 
 def test_a_video_that_workers_indexed_is_that_of_one_process(cluster, frames, given, tmp_path):
@@ -201,13 +200,14 @@ def test_frames_of_an_object_store_are_those_of_files(cluster, index, gallery, g
     assert gone["image"] == f"{root}/gone.png" and "No such file" in gone["reason"]
 
 
-def test_a_process_of_its_own_says_nothing_but_results(cluster, index, gallery, given, tmp_path):
-    """It finds the cluster by its address. stdout is the JSON alone, and with -q stderr is empty."""
+def test_a_process_of_its_own_says_nothing_but_results(cluster, gallery, given, preloaded, tmp_path):
+    """It finds the cluster by its address, and all its pairs come from workers. stdout is the JSON alone, and with -q
+    stderr is empty."""
     search = ["search", *query(gallery), "--gallery", gallery, "--mode", "exact"]
-    process = start(*search, *given(tmp_path / "c"), "--engine", "ray", "--address", cluster, "-q")
-    stdout, stderr = process.communicate(timeout=600)  # beside other tests, a start of Ray alone may take minutes
-    assert (process.returncode, stderr) == (ExitCode.SKIPPED, b"")
-    assert stdout == run(*search, *given(tmp_path / "alone"))
+    done = preloaded.run(*search, *given(tmp_path / "c"), "--engine", "ray", "--address", cluster, "-q")
+    assert (done.returncode, done.stderr) == (ExitCode.SKIPPED, b"")
+    assert done.stdout == run(*search, *given(tmp_path / "alone"))
+    assert pairs_in(tmp_path / "c") == MANY
 
 
 def test_cached_people_are_scored_in_shares(cluster, tmp_path):

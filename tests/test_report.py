@@ -10,7 +10,6 @@ from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
-from command_line import qeeps
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -22,7 +21,7 @@ from qeeps_cli.output.json_writer import dump, search_document
 from qeeps_cli.output.report import Report, matches_of_each, report_of_results
 from qeeps_cli.output.searches import SearchesFolder, encode_search, join_searches
 
-pytest_plugins = ["report_fixtures"]
+pytest_plugins = ["preloaded", "report_fixtures"]
 
 
 def no_other(name: str) -> bytes:
@@ -302,41 +301,39 @@ def test_any_change_of_the_results_gives_a_page_or_a_clear_error(document, data)
 # The command
 
 
-def test_the_command(tmp_path, folder, document):
+def test_the_command(tmp_path, folder, document, preloaded):
     results = tmp_path / "results.json"
     results.write_bytes(dump(document))
-    done = qeeps("report", results)
+    done = preloaded.run("report", results)
     assert done.returncode == 0, done.stderr
     assert done.stdout == b"" and b"10 matches of 1 search" in done.stderr
     page = tmp_path / "report.html"
     assert page.read_bytes() == report(document).html
 
     page.write_bytes(b"mine")
-    done = qeeps("report", results)
+    done = preloaded.run("report", results)
     assert done.returncode == 7 and b"--overwrite" in done.stderr and page.read_bytes() == b"mine"
-    assert qeeps("report", results, "--overwrite", "-q").stderr == b""
+    assert preloaded.run("report", results, "--overwrite", "-q").stderr == b""
     assert page.read_bytes() == report(document).html
 
-    done = qeeps("report", results, "--out", results, "--overwrite")
+    done = preloaded.run("report", results, "--out", results, "--overwrite")
     assert done.returncode == 7 and results.read_bytes() == dump(document)
-    assert qeeps("report", results, "--out", tmp_path / "none" / "report.html").returncode == 7
-    assert qeeps("report", tmp_path / "absent.json", "--overwrite").returncode == 2
-    assert qeeps("report", results, "--images", tmp_path / "absent", "--overwrite").returncode == 2
+    assert preloaded.run("report", results, "--out", tmp_path / "none" / "report.html").returncode == 7
+    assert preloaded.run("report", tmp_path / "absent.json", "--overwrite").returncode == 2
+    assert preloaded.run("report", results, "--images", tmp_path / "absent", "--overwrite").returncode == 2
 
 
-def test_the_command_in_a_pipe(tmp_path, folder, document):
-    (tmp_path / "results.json").write_bytes(dump(document))
-    with open(tmp_path / "results.json", "rb") as stdin:
-        done = qeeps("report", "-", "--out", "-", stdin=stdin)
+def test_the_command_in_a_pipe(folder, document, preloaded):
+    done = preloaded.run("report", "-", "--out", "-", stdin=dump(document))
     assert done.returncode == 0 and done.stdout == report(document).html
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="names that are no UTF-8 do not exist there")
-def test_pictures_that_are_gone_end_with_exit_3(tmp_path):
+def test_pictures_that_are_gone_end_with_exit_3(tmp_path, preloaded):
     gallery = make_gallery(tmp_path)
     (tmp_path / "results.json").write_bytes(dump(search_document(make_result(tmp_path), WEIGHTS, "exact")))
     (gallery / BYTES).unlink()
-    done = qeeps("report", tmp_path / "results.json")
+    done = preloaded.run("report", tmp_path / "results.json")
     assert done.returncode == 3
     assert b"1 picture not shown" in done.stderr and rb"caf\udce9\n" in done.stderr
     assert (tmp_path / "report.html").exists()

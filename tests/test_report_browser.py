@@ -12,7 +12,7 @@ from qeeps_cli.output.json_writer import dump
 from qeeps_cli.output.report import report_of_results
 from qeeps_cli.output.searches import encode_search, join_searches
 
-pytest_plugins = ["report_fixtures"]
+pytest_plugins = ["browser_fixtures", "report_fixtures"]
 
 pytestmark = [
     pytest.mark.browser,
@@ -23,24 +23,6 @@ pytestmark = [
 @pytest.fixture(scope="module")
 def page(folder, document) -> Path:
     return write(folder / "one.html", dump(document), whole_frames=3)
-
-
-@pytest.fixture(scope="module")
-def chromium(folder):
-    with open_browser(folder / "profile", folder / "downloads") as browser:
-        yield browser
-
-
-@pytest.fixture
-def browser(chromium, page) -> Browser:
-    """The page, without any verdicts; in the end, it must not have complained or asked for anything."""
-    chromium.open(page)
-    chromium.run("localStorage.clear()")
-    chromium.complaints()
-    chromium.open(page)
-    yield chromium
-    assert chromium.complaints() == []
-    assert chromium.requested() == []
 
 
 def write(path: Path, results: bytes, **options) -> Path:

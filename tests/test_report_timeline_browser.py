@@ -4,13 +4,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from browser import Browser, browser_problem, open_browser
+from browser import Browser, browser_problem
 from PIL import Image
 from sighting_samples import PATTERN, dated, frame, result_of
 
 from qeeps_cli.output.json_writer import dump, search_document
 from qeeps_cli.output.report import report_of_results
 from qeeps_cli.sightings.of_result import SightingRules, with_sightings
+
+pytest_plugins = ["browser_fixtures"]
 
 pytestmark = [
     pytest.mark.browser,
@@ -48,25 +50,6 @@ def write(folder: Path, name: str, frames) -> Path:
 @pytest.fixture(scope="module")
 def page(folder) -> Path:
     return write(folder, "page.html", FRAMES)
-
-
-@pytest.fixture(scope="module")
-def chromium(folder):
-    with open_browser(folder / "profile", folder / "downloads") as browser:
-        yield browser
-
-
-@pytest.fixture
-def browser(chromium, page) -> Browser:
-    """The page, without any verdicts; in the end, it must not have complained or asked for anything."""
-    chromium.resize(1280, 900)
-    chromium.open(page)
-    chromium.run("localStorage.clear()")
-    chromium.complaints()
-    chromium.open(page)
-    yield chromium
-    assert chromium.complaints() == []
-    assert chromium.requested() == []
 
 
 def shown(browser: Browser) -> list[int]:
