@@ -46,7 +46,7 @@ from qeeps_cli.errors import UsageError
 from qeeps_cli.evaluation.protocols import limit
 from qeeps_cli.evaluation.runner import DET_THRESH, MODES, BenchmarkOptions, run_benchmark
 from qeeps_cli.model.config import VARIANTS, InferenceParams
-from qeeps_cli.searching.run import batch_size, load_engine
+from qeeps_cli.searching.loading import batch_size, load_engine
 from qeeps_cli.training.config import TrainConfig, read_recipe
 from qeeps_cli.training.run import train
 from qeeps_cli.training.run_state import load_state

@@ -21,7 +21,7 @@ from timing import interleaved, pictures, table
 from qeeps_cli.device import describe, resolve_device
 from qeeps_cli.images import resize
 from qeeps_cli.model.preprocess import prepare_frame
-from qeeps_cli.searching.run import load_engine
+from qeeps_cli.searching.loading import load_engine
 
 
 def main() -> None:

@@ -33,7 +33,7 @@ from timing import FRAMES, REPOSITORY, line, table
 from qeeps_cli.cache.store import Cache
 from qeeps_cli.model.config import InferenceParams, ModelConfig
 from qeeps_cli.model.qeeps import QEEPS
-from qeeps_cli.searching.run import load_engine
+from qeeps_cli.searching.loading import load_engine
 from qeeps_cli.types import Detections
 from qeeps_cli.weights import save_checkpoint
 

@@ -12,7 +12,7 @@ from qeeps_cli.device import describe
 from qeeps_cli.images import read_image
 from qeeps_cli.searching.galleries import list_galleries
 from qeeps_cli.searching.indexing import index_frames
-from qeeps_cli.searching.run import load_engine
+from qeeps_cli.searching.loading import load_engine
 
 
 def main() -> None:

@@ -34,8 +34,9 @@ from qeeps_cli.evaluation.protocols import find_truth, score_table
 from qeeps_cli.evaluation.runner import DET_THRESH
 from qeeps_cli.images import read_image, resize
 from qeeps_cli.searching.engine import Engine, QueryPerson
-from qeeps_cli.searching.run import Tally, load_engine
+from qeeps_cli.searching.loading import load_engine
 from qeeps_cli.searching.scoring import Scorer
+from qeeps_cli.searching.tally import Tally
 from qeeps_cli.types import Box, LabelledQuery
 
 HEAD = 0.15  # the upper share of a person's box, which holds no clothes

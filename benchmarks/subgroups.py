@@ -30,8 +30,9 @@ from qeeps_cli.evaluation.pairwise import open_query
 from qeeps_cli.evaluation.protocols import score_table
 from qeeps_cli.evaluation.runner import DET_THRESH
 from qeeps_cli.searching.engine import Engine
-from qeeps_cli.searching.run import Tally, load_engine
+from qeeps_cli.searching.loading import load_engine
 from qeeps_cli.searching.scoring import Scorer
+from qeeps_cli.searching.tally import Tally
 from qeeps_cli.types import LabelledFrame, LabelledQuery
 
 HEIGHTS = (60, 100, 150)  # pixels of the frame as it is: the edges between groups

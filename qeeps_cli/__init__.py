@@ -65,7 +65,7 @@ def load_model(weights: str | PathLike[str] | None = None, device: str | None = 
     weights: a .safetensors file or the name of shipped weights; None: $QEEPS_WEIGHTS, else the default. device: "auto",
     "cpu", "cuda" or "cuda:N"; None: $QEEPS_DEVICE, else "auto". Raises WeightsError, DeviceError, UsageError.
     """
-    from qeeps_cli.searching.run import load_engine
+    from qeeps_cli.searching.loading import load_engine
 
     return load_engine(weights, _device(device))[0]
 
@@ -111,9 +111,10 @@ def search_many(
     """
     from qeeps_cli.images import MAX_PIXELS
     from qeeps_cli.searching.galleries import list_galleries
+    from qeeps_cli.searching.loading import load_engine, open_cache
     from qeeps_cli.searching.queries import QueryRequest, read_requests
     from qeeps_cli.searching.request import SearchOptions
-    from qeeps_cli.searching.run import load_engine, open_cache, run_search
+    from qeeps_cli.searching.run import run_search
 
     given = DEFAULTS | keywords
     pixels = MAX_PIXELS if given["max_pixels"] is None else given["max_pixels"]

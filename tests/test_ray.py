@@ -281,7 +281,7 @@ def test_what_the_workers_depend_on_is_what_this_process_does(cluster, weights):
     from qeeps_cli.distributed.cluster import Cluster
     from qeeps_cli.distributed.pool import fingerprint_of_workers
     from qeeps_cli.distributed.task import Task
-    from qeeps_cli.searching.run import load_engine
+    from qeeps_cli.searching.loading import load_engine
     from qeeps_cli.weights import load_model
 
     engine, checkpoint = load_engine(weights, "cpu")

@@ -18,9 +18,11 @@ from qeeps_cli.errors import UsageError
 from qeeps_cli.model.config import InferenceParams
 from qeeps_cli.output.writers import encode_result
 from qeeps_cli.searching.galleries import list_galleries
+from qeeps_cli.searching.loading import open_cache
 from qeeps_cli.searching.plan import EXACT_PAIRS, plan_search
 from qeeps_cli.searching.request import SearchOptions, read_query
-from qeeps_cli.searching.run import Tally, open_cache, run_search
+from qeeps_cli.searching.run import run_search
+from qeeps_cli.searching.tally import Tally
 from qeeps_cli.types import SearchResult
 
 pytest_plugins = ["cli_fixtures"]

@@ -17,9 +17,10 @@ from qeeps_cli.frames import read_frame
 from qeeps_cli.model.config import InferenceParams
 from qeeps_cli.output.writers import encode_result
 from qeeps_cli.searching.galleries import list_galleries
+from qeeps_cli.searching.loading import open_cache
 from qeeps_cli.searching.reading import read_frames
 from qeeps_cli.searching.request import SearchOptions, read_query
-from qeeps_cli.searching.run import open_cache, run_search
+from qeeps_cli.searching.run import run_search
 from qeeps_cli.videos import VideoDecoder
 
 pytest_plugins = ["cli_fixtures"]

@@ -34,7 +34,7 @@ def choose_ranking(
     """Fills in what the options leave open. Raises UsageError for options that do not go together."""
     from qeeps_cli.evaluation.runner import BenchmarkOptions
     from qeeps_cli.searching.cascade import shortlist_size
-    from qeeps_cli.searching.run import batch_size
+    from qeeps_cli.searching.loading import batch_size
 
     config = engine.model.config
     if method is None:

@@ -78,7 +78,7 @@ def calibrate(
     from qeeps_cli.evaluation.calibration import collect, fit, held_out, measure
     from qeeps_cli.evaluation.runner import BenchmarkOptions
     from qeeps_cli.output.json_writer import dump
-    from qeeps_cli.searching.run import batch_size
+    from qeeps_cli.searching.loading import batch_size
 
     engine, checkpoint = network.load(messages)
     if engine.model.qsimnet is None:

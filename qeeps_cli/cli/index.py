@@ -49,7 +49,7 @@ def index(
     gallery = galleries.find(objects=work.is_ray)
     work.check_gallery(gallery, cache)
     engine, checkpoint = network.load(messages, work.device(network.device, only_indexes=True))
-    from qeeps_cli.searching.run import batch_size
+    from qeeps_cli.searching.loading import batch_size
 
     frames = {"batch": batch_size(engine, network.batch), "max_pixels": max_pixels or MAX_PIXELS}
     if dry_run:

@@ -20,7 +20,7 @@ def load(
 ) -> "tuple[Engine, Checkpoint]":
     """The network on its device. Raises WeightsError, DeviceError, UsageError."""
     from qeeps_cli.device import describe, fallback_note
-    from qeeps_cli.searching.run import load_engine
+    from qeeps_cli.searching.loading import load_engine
 
     engine, checkpoint = load_engine(weights, device, params)
     messages.detail(f"weights {visible_name(checkpoint.path)}, sha256 {checkpoint.digest}")

@@ -65,9 +65,11 @@ def search(
     work.check_gallery(gallery, caching.cache, needs_files=output.needs_frames)
     timetable = rules and rules.timetable(gallery.frames)
 
+    from qeeps_cli.searching.loading import batch_size
     from qeeps_cli.searching.people import choose_person
     from qeeps_cli.searching.plan import plan_search
-    from qeeps_cli.searching.run import Tally, batch_size, run_search
+    from qeeps_cli.searching.run import run_search
+    from qeeps_cli.searching.tally import Tally
     from qeeps_cli.sightings.of_result import with_sightings
 
     engine, checkpoint = network.load(messages, work.device(network.device))

@@ -9,7 +9,7 @@ from qeeps_cli.cli.messages import Messages, format_box, format_count, format_ta
 if TYPE_CHECKING:
     from qeeps_cli.output.folder import Written
     from qeeps_cli.searching.plan import Plan
-    from qeeps_cli.searching.run import Tally
+    from qeeps_cli.searching.tally import Tally
     from qeeps_cli.types import SearchResult, Skipped
 
 BEST = 10

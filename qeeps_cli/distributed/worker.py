@@ -19,8 +19,8 @@ from qeeps_cli.errors import CacheError, ClusterError, QeepsError
 from qeeps_cli.searching.engine import Engine, QueryPerson
 from qeeps_cli.searching.exact import search_pairs
 from qeeps_cli.searching.indexing import index_frames
+from qeeps_cli.searching.loading import batch_size
 from qeeps_cli.searching.out_of_memory import make_engine
-from qeeps_cli.searching.run import batch_size
 from qeeps_cli.types import GalleryFrame
 
 Work = list[tuple[int, GalleryFrame, list[int]]]

@@ -12,8 +12,8 @@ from qeeps_cli.evaluation.detection import DetectionEvaluator, DetectionScore
 from qeeps_cli.evaluation.protocols import DetectionTable, find_truth
 from qeeps_cli.searching.engine import Engine
 from qeeps_cli.searching.indexing import index_frames
-from qeeps_cli.searching.run import Progress, Tally
 from qeeps_cli.searching.scoring import Scorer
+from qeeps_cli.searching.tally import Progress, Tally
 from qeeps_cli.types import GalleryFrame, LabelledQuery
 
 

@@ -9,7 +9,7 @@ from qeeps_cli.errors import DataError, QeepsError
 from qeeps_cli.searching.engine import Engine, QueryPerson
 from qeeps_cli.searching.exact import search_pairs
 from qeeps_cli.searching.request import QueryPicture, read_query
-from qeeps_cli.searching.run import Tally
+from qeeps_cli.searching.tally import Tally
 from qeeps_cli.types import Detections, GalleryFrame, LabelledQuery
 
 TOGETHER = 32  # queries that share one decoding of the frames; each holds its picture in memory

@@ -16,8 +16,8 @@ from qeeps_cli.evaluation.pairwise import PairSearch, in_groups, open_query
 from qeeps_cli.evaluation.protocols import FrameAnswer, QueryScorer, score_table
 from qeeps_cli.searching.cascade import shortlist, shortlist_size
 from qeeps_cli.searching.engine import Engine, QueryPerson
-from qeeps_cli.searching.run import Progress, Tally
 from qeeps_cli.searching.scoring import Scorer
+from qeeps_cli.searching.tally import Progress, Tally
 from qeeps_cli.types import LabelledQuery
 
 METHODS = ("qeeps", "oim")

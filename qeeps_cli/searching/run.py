@@ -1,94 +1,35 @@
-"""A whole search: weights to an engine, pictures and a gallery to rankings."""
+"""A whole search: pictures and a gallery to rankings."""
 
-import os
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from qeeps_cli.cache.location import choose_folder
 from qeeps_cli.cache.store import Cache
-from qeeps_cli.device import resolve_device
 from qeeps_cli.frames import FrameReader
-from qeeps_cli.model.config import InferenceParams
 from qeeps_cli.searching import out_of_memory
 from qeeps_cli.searching.cascade import shortlist
 from qeeps_cli.searching.crew import Crew
 from qeeps_cli.searching.engine import Engine, QueryPerson
-from qeeps_cli.searching.exact import FrameAnswer, search_pairs
+from qeeps_cli.searching.exact import search_pairs
 from qeeps_cli.searching.findings import Findings
 from qeeps_cli.searching.galleries import Gallery
-from qeeps_cli.searching.indexing import IndexedFrame, index_frames
+from qeeps_cli.searching.indexing import index_frames
+from qeeps_cli.searching.loading import batch_size
 from qeeps_cli.searching.out_of_memory import Batches, OutOfMemory
 from qeeps_cli.searching.plan import Plan, plan_search
 from qeeps_cli.searching.reading import Read, read_frame
 from qeeps_cli.searching.request import QueryPicture, SearchOptions
 from qeeps_cli.searching.scoring import CachedGallery, People, Scorer
+from qeeps_cli.searching.tally import Progress, Tally
 from qeeps_cli.types import GalleryFrame, Match, SearchResult
-from qeeps_cli.weights import Checkpoint, find_weights, load_model, read_checkpoint
 
-GPU_BATCH = 8
 TOGETHER = 16  # queries that share a decoding of the frames; each holds its picture in memory
 
-Progress = Callable[[int, int, str], None]
 Tell = Callable[[int, list[Match]], None]
-
-
-@dataclass
-class Tally:
-    """What a run computed, and what it found in the cache."""
-
-    frames_computed: int = 0
-    frames_cached: int = 0
-    pairs_computed: int = 0
-    pairs_cached: int = 0
-
-    def count(self, item: IndexedFrame | FrameAnswer) -> None:
-        """Skipped ones count for nothing."""
-        if item.skipped is None:
-            kind = "frames" if isinstance(item, IndexedFrame) else "pairs"
-            name = f"{kind}_{'cached' if item.was_cached else 'computed'}"
-            setattr(self, name, getattr(self, name) + 1)
-
-    def move(self, kind: str, number: int) -> None:
-        """So many of the cached ones, frames or pairs, were computed by a crew just before."""
-        setattr(self, f"{kind}_computed", getattr(self, f"{kind}_computed") + number)
-        setattr(self, f"{kind}_cached", getattr(self, f"{kind}_cached") - number)
-
-
-def load_engine(
-    weights: str | Path | None = None, device: str = "auto", params: InferenceParams | None = None
-) -> tuple[Engine, Checkpoint]:
-    """The network of some weights, ready on a device, and what the checkpoint says of itself.
-
-    weights: as in `find_weights`. device: as in `resolve_device`. Raises WeightsError, UsageError, DeviceError.
-    """
-    checkpoint = read_checkpoint(find_weights(weights))
-    model, chosen = load_model(checkpoint), resolve_device(device)
-    engine = out_of_memory.make_engine(model, chosen, params, checkpoint.digest, by_name=device != "auto")
-    return engine, checkpoint
-
-
-def open_cache(roots: Sequence[str | Path], folder: str | Path | bool | None) -> AbstractContextManager[Cache | None]:
-    """The cache of a gallery for the Python API; what its user should know is a warning.
-
-    folder: a path; None: $QEEPS_CACHE, else the default place for these roots; False: no cache. Raises CacheError.
-    """
-    if folder is False:
-        return nullcontext()
-    given = os.environ.get("QEEPS_CACHE") if folder in (None, True) else folder
-    place = choose_folder([Path(root) for root in roots], Path(given) if given else None)
-    return Cache(place, warn=lambda text: warnings.warn(text, stacklevel=2))
-
-
-def batch_size(engine: Engine, batch: int | None) -> int:
-    """How many frames run together, where the user does not say."""
-    return batch or (GPU_BATCH if engine.device.type == "cuda" else 1)
 
 
 def run_search(
