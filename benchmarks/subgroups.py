@@ -120,9 +120,8 @@ def scores(engine: Engine, frames: FrameSet, index: FrameIndex, people: dict[int
         of_picture[query.path].append(query)
     grouped: Groups = defaultdict(list)
     for path, queries in of_picture.items():
-        rgb = open_query(frames, queries[0]).rgb
-        boxes = np.array([query.box for query in queries])
-        embeddings = engine.embed_people(rgb, boxes.clip(0, [rgb.shape[1], rgb.shape[0]] * 2))
+        pictures = [open_query(frames, query) for query in queries]
+        embeddings = engine.embed_people(pictures[0].rgb, np.array([picture.query.box for picture in pictures]))
         for query, embedding in zip(queries, embeddings, strict=True):
             found = index.score(Scorer(embedding[None], engine.closed_form()), set(query.gallery))
             score = score_table(frames, query, index.table, found)

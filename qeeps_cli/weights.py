@@ -117,7 +117,8 @@ def load_model(checkpoint: Checkpoint) -> "QEEPS":
 
 def load_tensors(model: "nn.Module", path: Path) -> None:
     """Give model the parameters and buffers of path, in its own types, or none of them: all names and shapes are
-    compared first. What model had may be on the meta device."""
+    compared first. They are new tensors on the CPU, so nothing may refer to its parameters yet; those that model had
+    may be on the meta device."""
     own = model.state_dict()
     expected = {name: tuple(tensor.shape) for name, tensor in own.items()}
     with open_tensors(path) as file:

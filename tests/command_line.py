@@ -4,6 +4,8 @@ import os
 import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -33,8 +35,12 @@ def _heed_interrupts() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
-def qeeps(*arguments: str | Path, **options) -> subprocess.CompletedProcess:
-    """The finished process; stdout and stderr are bytes."""
-    process = start(*arguments, **options)
-    stdout, stderr = process.communicate(timeout=120)
-    return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
+def kill_when(process: subprocess.Popen, happened: Callable[[], object], seconds: float = 100) -> None:
+    """SIGKILL, as soon as something has happened. Fails, with its stderr, where the process ends before by itself."""
+    limit = time.monotonic() + seconds
+    while not happened() and process.poll() is None and time.monotonic() < limit:
+        time.sleep(0.02)
+    told = process.poll() is None and happened()
+    process.kill()
+    ended = process.wait()
+    assert told and ended == -signal.SIGKILL, process.stderr.read().decode()

@@ -15,6 +15,8 @@ LONGEST = """
 
 def pytest_collection_modifyitems(items):
     places = {f"test_{name}.py": place for place, name in enumerate(LONGEST)}
+    gone = [name for name in places if not (REPOSITORY / "tests" / name).is_file()]
+    assert not gone, f"LONGEST names files that are not there: {gone}"
     items.sort(key=lambda item: places.get(item.path.name, len(places)))
     marked = [item for item in items if item.get_closest_marker("gpu")]
     if not marked:

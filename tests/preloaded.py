@@ -1,7 +1,8 @@
 """`qeeps` as a process that is forked from one in which everything is imported: seconds earlier than a fresh one.
 
-It is the same program with streams, signals, limits and an exit code of its own. What an interpreter decides when it
-starts (closed streams, the locale) needs `command_line.start`. A plugin of the tests that ask for `preloaded`.
+It is the same program with streams, signals, limits and an exit code of its own, but every module is there already
+(tests/test_floors.py imports each alone). What an interpreter decides when it starts (closed streams, the locale) needs
+`command_line.start`. A plugin of the tests that ask for `preloaded`.
 """
 
 import atexit
@@ -11,12 +12,14 @@ import json
 import os
 import pkgutil
 import resource
+import select
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, NoReturn
@@ -26,7 +29,7 @@ from command_line import environment
 from typer.testing import CliRunner
 
 _WORD = 8  # bytes of a number on the link
-_SECONDS = 600.0  # beside other tests, a start of Ray alone may take minutes
+_SECONDS = 180.0  # for a process to end, unless a test says otherwise
 
 
 class Running:
@@ -36,10 +39,18 @@ class Running:
         self._link = link
         self.pid = pid
 
+    @property
+    def has_ended(self) -> bool:
+        return bool(select.select([self._link], [], [], 0)[0])
+
     def wait(self) -> int:
-        """The exit code; a signal's number, negative, where that ended the process."""
+        """The exit code; a signal's number, negative, where that ended the process. Kills what does not end in time."""
         with self._link as link:
-            return os.waitstatus_to_exitcode(_receive(link))
+            try:
+                return os.waitstatus_to_exitcode(_receive(link))
+            except TimeoutError:
+                os.kill(self.pid, signal.SIGKILL)
+                raise
 
 
 class Begun:
@@ -51,10 +62,20 @@ class Begun:
         self._out, self._err = out, err
         self.pid = running.pid
 
+    def wait_for(self, happened: Callable[[], object], seconds: float = 100) -> None:
+        """Until something has happened; fails, with its stderr, where the process ends before or does not get there."""
+        limit = time.monotonic() + seconds
+        while not happened():
+            if self._running.has_ended or time.monotonic() > limit:
+                if not self._running.has_ended:
+                    os.kill(self.pid, signal.SIGKILL)
+                pytest.fail(f"it did not get there: {self.finish()}")
+            time.sleep(0.02)
+
     def finish(self) -> subprocess.CompletedProcess:
         """Waits for it; stdout (where no descriptor was given for it) and stderr as bytes."""
-        code = self._running.wait()
         with self._out as out, self._err as err:
+            code = self._running.wait()
             out.seek(0)
             err.seek(0)
             return subprocess.CompletedProcess(self._arguments, code, out.read(), err.read())
@@ -75,9 +96,11 @@ class Preloaded:
         streams: tuple[int, int, int],
         cwd: Path | None = None,
         limits: dict[str, int] | None = None,
+        seconds: float = _SECONDS,
         **variables: str,
     ) -> Running:
-        """streams: descriptors of stdin, stdout and stderr. limits: soft ones, such as {"RLIMIT_NOFILE": 256}."""
+        """streams: descriptors of stdin, stdout and stderr. limits: soft ones, such as {"RLIMIT_NOFILE": 256}. seconds:
+        how long it may take."""
         request = {
             "arguments": [os.fspath(argument) for argument in arguments],
             "cwd": os.fspath(cwd or os.getcwd()),
@@ -85,7 +108,7 @@ class Preloaded:
             "environment": environment(**variables),
         }
         link, theirs = socket.socketpair()
-        link.settimeout(_SECONDS)
+        link.settimeout(seconds)
         with theirs:
             socket.send_fds(self._link, [json.dumps(request).encode()], [*streams, theirs.fileno()])
         return Running(link, _receive(link))

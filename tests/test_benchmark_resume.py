@@ -3,12 +3,11 @@
 import json
 import os
 import signal
-import time
 from pathlib import Path
 
 import pytest
 from benchmark_sets import write_prw
-from command_line import start
+from command_line import kill_when, start
 
 from qeeps_cli.cli.benchmark import benchmark
 from qeeps_cli.errors import ExitCode
@@ -36,20 +35,11 @@ def results(document: bytes) -> bytes:
     return b"".join(line for line in lines if not line.startswith(b'  "run": '))
 
 
-def wait_for(cache: Path, pattern: str) -> None:
-    """Until something of that kind is in the cache."""
-    limit = time.monotonic() + 100
-    while not list(cache.glob(pattern)):
-        assert time.monotonic() < limit
-        time.sleep(0.02)
-
-
 def test_pairs_that_are_done_are_not_run_again(arguments, tmp_path, preloaded):
     cache = tmp_path / "kept.qeeps"
     killed = start(*arguments, "--cache", cache)
-    wait_for(cache, "pairs-*.h5")
-    os.kill(killed.pid, signal.SIGKILL)
-    assert killed.communicate(timeout=60)[0] == b"" and killed.returncode == -signal.SIGKILL
+    kill_when(killed, lambda: list(cache.glob("pairs-*.h5")))
+    assert killed.stdout.read() == b""
 
     again, whole = preloaded.run(*arguments, "--cache", cache), preloaded.run(*arguments, "--no-cache")
     assert again.returncode == whole.returncode == ExitCode.OK, again.stderr.decode()
@@ -63,7 +53,7 @@ def test_pairs_that_are_done_are_not_run_again(arguments, tmp_path, preloaded):
 def test_a_run_that_is_asked_to_stop_says_how_to_go_on(arguments, tmp_path, preloaded):
     cache = tmp_path / "kept.qeeps"
     process = preloaded.begin(*arguments, "--cache", cache)
-    wait_for(cache, "pairs-*.h5")
+    process.wait_for(lambda: list(cache.glob("pairs-*.h5")))
     os.kill(process.pid, signal.SIGTERM)
     stopped = process.finish()
     assert (stopped.returncode, stopped.stdout) == (ExitCode.SIGTERM, b"")

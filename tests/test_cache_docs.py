@@ -37,7 +37,8 @@ def test_the_commands_run(folder, preloaded):
     for line in lines:
         program, *arguments = shlex.split(line)
         assert program == "qeeps"
-        assert preloaded.run(*arguments, cwd=folder.parent).returncode == 0
+        done = preloaded.run(*arguments, cwd=folder.parent)
+        assert done.returncode == 0, done.stderr.decode()
     assert not folder.exists()
 
 

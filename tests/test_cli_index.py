@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from command_line import FEW, FRAMES, start
+from command_line import FEW, FRAMES, kill_when, start
 from PIL import Image
 
 from qeeps_cli.cache.maintenance import inspect
@@ -70,14 +70,6 @@ def test_an_index_and_the_search_that_uses_it(frames, weights, tmp_path, preload
     assert b"3 frames computed, 0 from the cache" in fresh.stderr and fresh.stdout == found.stdout
 
 
-def wait_for(folder: Path, pattern: str) -> None:
-    """Until a file is there."""
-    deadline = time.monotonic() + 100
-    while not list(folder.glob(pattern)):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
 def frames_in(folder: Path) -> int:
     found = inspect(folder)
     assert not found.damaged
@@ -88,10 +80,7 @@ def test_a_kill_in_mid_index_loses_nothing_that_was_published(many, weights, tmp
     """Row 1."""
     cache = tmp_path / "c"
     process = start("index", *arguments(many, weights, "--cache", cache))
-    wait_for(cache, "frames-*.h5")
-    process.kill()
-    process.communicate()
-    assert process.returncode == -signal.SIGKILL, "it was not over yet"
+    kill_when(process, lambda: list(cache.glob("frames-*.h5")))
     published = frames_in(cache)
     rest = indexed(preloaded, many, weights, "--cache", cache)
     assert rest["cached"] >= published > 0 and rest["cached"] + rest["computed"] == MANY and rest["computed"] > 0
@@ -112,7 +101,7 @@ def test_who_interrupts_is_told_how_to_go_on(many, weights, tmp_path, preloaded,
         options += ["--mode", "exact", "--query", many / "0.png"]
     process = preloaded.begin(command, *arguments(many, weights, *options))
     kind = "frames" if command == "index" else "pairs"
-    wait_for(cache, f"{kind}-*.h5")
+    process.wait_for(lambda: list(cache.glob(f"{kind}-*.h5")))
     time.sleep(0.1)
     os.kill(process.pid, sent)
     done = process.finish()

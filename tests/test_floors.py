@@ -256,3 +256,29 @@ def test_what_coverage_leaves_out_exists():
     files = [path.as_posix() for path in PACKAGE.rglob("*.py")]
     assert settings["omit"]
     assert [pattern for pattern in settings["omit"] if not fnmatch.filter(files, pattern)] == []
+
+
+def test_every_module_can_be_imported_first():
+    """Whatever is imported before it: commands import when they run, each in an order of its own."""
+    files = [path.relative_to(PACKAGE.parent).with_suffix("") for path in PACKAGE.rglob("*.py")]
+    modules = [".".join(file.parts).removesuffix(".__init__") for file in files if file.name != "__main__"]
+    assert len(modules) > 50
+    program = """
+import importlib, os, sys, traceback
+import matplotlib, numpy, torch, torchvision, typer  # once for all; of our own, nothing
+failed = []
+for module in sys.argv[1:]:
+    if (child := os.fork()) == 0:
+        try:
+            importlib.import_module(module)
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
+        os._exit(0)
+    if os.waitpid(child, 0)[1]:
+        failed.append(module)
+print(*failed)
+"""
+    command = [sys.executable, "-c", program, *modules]
+    done = subprocess.run(command, cwd=PACKAGE.parent, capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout.strip() == "", done.stderr

@@ -23,6 +23,21 @@ def given(weights, tmp_path) -> list:
     return ["--weights", weights, *FEW, "--cache", tmp_path / "c.qeeps", *RAY]
 
 
+@pytest.fixture(autouse=True)
+def memory():
+    """The store of memory:// URIs, which is one for the whole process: empty before a test and after it."""
+    import fsspec
+
+    store = fsspec.filesystem("memory")
+    kept = store.store.copy(), store.pseudo_dirs.copy()
+    store.store.clear()
+    store.pseudo_dirs[:] = [""]
+    yield store
+    store.store.clear()
+    store.store.update(kept[0])
+    store.pseudo_dirs[:] = kept[1]
+
+
 def invoke(*arguments) -> Result:
     """A command in this process, finished."""
     return CliRunner().invoke(app, [os.fspath(argument) for argument in arguments])
@@ -57,14 +72,11 @@ def test_objects_are_listed_as_a_folder_is(frames, tmp_path):
         ("memory://", "memory:///bucket/a//b/1.jpg"),
     ],
 )
-def test_a_root_is_the_uri_that_was_given(root, first, frames, given):
+def test_a_root_is_the_uri_that_was_given(root, first, frames, given, memory):
     """Not what a path makes of it, which has no empty folders: `///` and `a//b` stay."""
-    import fsspec
-
     root, first = root.format(folder=frames), first.format(folder=frames)
-    store = fsspec.filesystem("memory")
     for name in ("/bucket/a//b/1.jpg", "/bucket/a/b/2.jpg", "/c/3.jpg"):
-        store.pipe_file(name, (frames / FRAMES[0]).read_bytes())
+        memory.pipe_file(name, (frames / FRAMES[0]).read_bytes())
     done = invoke("index", "--gallery", root, *given, "--dry-run", "--json")
     assert done.exit_code == ExitCode.OK, done.stderr
     plan = json.loads(done.stdout)

@@ -204,7 +204,7 @@ def test_a_process_of_its_own_says_nothing_but_results(cluster, gallery, given, 
     """It finds the cluster by its address, and all its pairs come from workers. stdout is the JSON alone, and with -q
     stderr is empty."""
     search = ["search", *query(gallery), "--gallery", gallery, "--mode", "exact"]
-    done = preloaded.run(*search, *given(tmp_path / "c"), "--engine", "ray", "--address", cluster, "-q")
+    done = preloaded.run(*search, *given(tmp_path / "c"), "--engine", "ray", "--address", cluster, "-q", seconds=600)
     assert (done.returncode, done.stderr) == (ExitCode.SKIPPED, b"")
     assert done.stdout == run(*search, *given(tmp_path / "alone"))
     assert pairs_in(tmp_path / "c") == MANY

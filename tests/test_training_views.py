@@ -20,7 +20,7 @@ from training_sets import (
 
 from qeeps_cli.errors import DataError
 from qeeps_cli.training.augment import erase, jitter_boxes, photometric
-from qeeps_cli.training.crop_bank import Crop, cut, paint_canvas
+from qeeps_cli.training.crop_bank import Crop, _paste, cut, paint_canvas
 from qeeps_cli.training.population import Frame
 from qeeps_cli.training.views import PADDING, crop_view, view
 
@@ -243,7 +243,8 @@ def test_a_canvas_shows_the_person_in_the_roi(clothes):
 
 
 def test_what_surrounds_a_person_is_on_the_canvas():
-    """As in a frame, where conv3 sees beyond the box; the background begins where the picture has no more."""
+    """As in a frame, where conv3 sees beyond the box; farther away is background."""
+    beyond = 0
     rgb = np.full((150, 100, 3), np.where(COLOURS[0], HIGH, LOW), np.uint8)
     rgb[50:100, 40:60] = np.where(COLOURS[1], HIGH, LOW)
     crop = Crop(rgb, np.array([40, 50, 60, 100], np.float32))
@@ -252,7 +253,28 @@ def test_what_surrounds_a_person_is_on_the_canvas():
         x1, y1, x2, y2 = (int(v) for v in roi)
         around = np.ones(canvas.shape[:2], bool)
         around[max(0, y1 - 3) : y2 + 3, max(0, x1 - 3) : x2 + 3] = False
-        half = (y2 - y1) // 2 - 4
+        half = (y2 - y1) // 2 + 6
+        far = np.ones(canvas.shape[:2], bool)
+        far[max(0, y1 - half) : y2 + half, max(0, x1 - half) : x2 + half] = False
+        assert not colour_mask(canvas, COLOURS[0])[far].any()
+        beyond += far.sum()
+        half -= 10
         around[: max(0, y1 - half)] = around[y2 + half :] = False
         around[:, : max(0, x1 - half)] = around[:, x2 + half :] = False
         assert colour_mask(canvas, COLOURS[0])[around].mean() > 0.9
+    assert beyond
+
+
+def test_a_small_person_is_whole_however_much_they_are_enlarged():
+    """Nothing is cut at the canvas's edges, whether the picture goes on there or not."""
+    for margin in (0, 12):
+        rgb = np.full((24 + 2 * margin, 10 + 2 * margin, 3), np.where(COLOURS[0], HIGH, LOW), np.uint8)
+        rgb[margin : margin + 24, margin : margin + 10] = np.where(COLOURS[1], HIGH, LOW)
+        rgb[margin + 22 : margin + 24, margin : margin + 10] = np.where(COLOURS[2], HIGH, LOW)  # shoes
+        crop = Crop(rgb, np.array([margin, margin, margin + 10, margin + 24], np.float32))
+        for corner in ((0, 0), (5, 3), (16, 8)):
+            canvas = np.zeros((192, 96, 3), np.uint8)
+            box = _paste(canvas, crop, (7.7, 7.3), corner)
+            assert box[:2] == pytest.approx(corner, abs=1) and box[3] <= 192
+            y, _ = np.nonzero(colour_mask(canvas, COLOURS[2]))
+            assert y.max() + 1 == pytest.approx(box[3], abs=5) and y.max() - y.min() > 8

@@ -67,7 +67,11 @@ def test_a_saved_network_gives_the_same_results(trained, tmp_path, half):
     checkpoint = read_checkpoint(path)
     assert (checkpoint.config, checkpoint.card, checkpoint.name) == (trained.config, CARD, "again")
     assert checkpoint.describe() == {"name": "again", "digest": f"sha256:{file_digest(path)}"}
+    before = torch.get_rng_state()
     again = load_model(checkpoint)
+    assert torch.equal(torch.get_rng_state(), before)  # nothing is drawn for what is overwritten
+    assert {tensor.device.type for tensor in again.state_dict().values()} == {"cpu"}
+    assert [p.requires_grad for p in again.parameters()] == [p.requires_grad for p in trained.parameters()]
     assert not again.training and all(p.dtype == torch.float32 for p in again.parameters())
 
     image, query = pictures(1, seed=1), pictures(1, seed=2)

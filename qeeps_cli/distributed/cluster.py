@@ -109,10 +109,11 @@ class Cluster:
     def _start(self, ray: Any) -> None:
         terminate = signal.getsignal(signal.SIGTERM)  # which Ray replaces
         quiet = {"log_to_driver": False, "configure_logging": True, "logging_level": logging.ERROR}
+        own = self._own() if self.address is None else {}
         try:
             with _muted():
                 if self.address is None:
-                    ray.init(address="local", include_dashboard=False, **self._own(), **quiet)
+                    ray.init(address="local", include_dashboard=False, **own, **quiet)
                 else:
                     ray.init(address=self.address, **quiet)
         except Exception as error:  # Ray also raises plain ones

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -162,14 +162,15 @@ class RayCrew:
     @contextmanager
     def _marked_cache(self) -> Iterator[str]:
         """See `marked`. Raises CacheError where the folder does not take files, whatever its permissions say."""
-        try:
-            with marked(self.cache.folder) as mark:
-                yield mark
-        except NotWritableError as error:
-            raise CacheError(
-                f"--engine ray needs a cache folder that can be written, and {self.cache.folder} cannot ({error}). "
-                "Change its permissions, or name another place that all machines share with --cache."
-            ) from None
+        with ExitStack() as stack:
+            try:
+                mark = stack.enter_context(marked(self.cache.folder))
+            except NotWritableError as error:
+                raise CacheError(
+                    f"--engine ray needs a cache folder that can be written, and {self.cache.folder} cannot ({error}). "
+                    "Change its permissions, or name another place that all machines share with --cache."
+                ) from None
+            yield mark
 
     def _task(self, mark: str, queries: tuple[QueryPicture, ...]) -> Task:
         return Task(

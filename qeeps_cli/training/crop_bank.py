@@ -1,6 +1,6 @@
 """People's crops in memory, and the canvases that the embedding is trained on.
 
-A canvas is a small picture of background with one person in it, and a RoI round the person: the embedding then goes
+A canvas is a small picture with one named person in it, and a RoI round the person: the embedding then goes
 through the same trunk, RoIAlign and conv5 as in a frame, at a tenth of the cost and with many identities a step. Crop
 sets (re-identification data) and people cut from frames are used alike.
 """
@@ -19,7 +19,7 @@ from qeeps_cli.training.pictures import read_picture
 from qeeps_cli.training.population import Person
 
 STORED_HEIGHT = 208  # pixels of the person: more than any canvas shows
-SURROUNDINGS = 0.5  # of the person's height, kept on all sides: conv3 sees 50 pixels beyond a box
+SURROUNDINGS = 0.5  # of the person's height, kept on all sides: conv3 sees 50 pixels beyond a box in a frame, too
 MIN_HEIGHT = 24  # pixels; smaller people have nothing to tell them apart
 
 
@@ -90,9 +90,10 @@ def background_patches(crops: list[Crop], canvas: tuple[int, int], count: int = 
     filled = 0
     for index in order:
         crop = crops[index]
-        left, right = int(crop.box[0]), int(np.ceil(crop.box[2]))
-        wide = (right - left) // 5  # farther away somebody else may stand
-        strip = crop.rgb[:, right : right + wide] if rng.random() < 0.5 else crop.rgb[:, max(left - wide, 0) : left]
+        left, top, right, bottom = (int(v) for v in np.ceil(crop.box))
+        wide, high = (right - left) // 5, (bottom - top) // 5  # farther away somebody else may stand
+        rows = crop.rgb[max(top - high, 0) : bottom + high]
+        strip = rows[:, right : right + wide] if rng.random() < 0.5 else rows[:, max(left - wide, 0) : left]
         if strip.shape[1] < 6 or strip.shape[0] < 24:
             continue
         patches[filled] = resize(np.ascontiguousarray(strip), *canvas)
@@ -107,7 +108,7 @@ def paint_canvas(crop: Crop, background: np.ndarray, rng: Rng) -> tuple[np.ndarr
     """An augmented training view: rgb (H, W, 3) uint8 and the RoI, (4,) xyxy.
 
     The person is brought to a random height (small people are what frames hold), mirrored half of the time, laid with
-    all that surrounds them on the background at a random place, and augmented; the RoI is loose by up to 6 % of its
+    what surrounds them on the background at a random place, and augmented; the RoI is loose by up to 6 % of its
     sides, as RegNet's boxes are.
     """
     height, width = background.shape[:2]
@@ -145,9 +146,10 @@ def _paste(canvas: np.ndarray, crop: Crop, scale: tuple[float, float], corner: t
     shown = resize(
         np.ascontiguousarray(part), max(1, round(part.shape[0] * scale[1])), max(1, round(part.shape[1] * scale[0]))
     )
-    left, top = max(0, round((x1 - x) * scale[0])), max(0, round((y1 - y) * scale[1]))
-    target = canvas[top : top + shown.shape[0], left : left + shown.shape[1]]
-    target[:] = shown[: target.shape[0], : target.shape[1]]
+    left, top = round((x1 - x) * scale[0]), round((y1 - y) * scale[1])  # below 0 by at most a pixel of the crop
+    seen = shown[max(0, -top) :, max(0, -left) :]
+    target = canvas[max(0, top) :, max(0, left) :][: seen.shape[0], : seen.shape[1]]
+    target[:] = seen[: target.shape[0], : target.shape[1]]
     factors = np.array([shown.shape[1] / part.shape[1], shown.shape[0] / part.shape[0]] * 2)
     box = (crop.box - np.array([x1, y1, x1, y1])) * factors + np.array([left, top, left, top])
     return box.astype(np.float32)
