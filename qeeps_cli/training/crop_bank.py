@@ -19,7 +19,7 @@ from qeeps_cli.training.pictures import read_picture
 from qeeps_cli.training.population import Person
 
 STORED_HEIGHT = 208  # pixels of the person: more than any canvas shows
-SURROUNDINGS = 0.5  # of the person's height, kept on all sides: conv3 sees 50 pixels beyond a box in a frame, too
+SURROUNDINGS = 0.5  # of the person's height, kept on all sides: about as far as conv3 sees beyond a box
 MIN_HEIGHT = 24  # pixels; smaller people have nothing to tell them apart
 
 
