@@ -245,20 +245,20 @@ def test_a_canvas_shows_the_person_in_the_roi(clothes):
 def test_what_surrounds_a_person_is_on_the_canvas():
     """As in a frame, where conv3 sees beyond the box; farther away is background."""
     beyond = 0
-    rgb = np.full((150, 100, 3), np.where(COLOURS[0], HIGH, LOW), np.uint8)
-    rgb[50:100, 40:60] = np.where(COLOURS[1], HIGH, LOW)
-    crop = Crop(rgb, np.array([40, 50, 60, 100], np.float32))
+    rgb = np.full((300, 200, 3), np.where(COLOURS[0], HIGH, LOW), np.uint8)
+    rgb[100:150, 80:100] = np.where(COLOURS[1], HIGH, LOW)
+    crop = cut(rgb, (80.0, 100.0, 100.0, 150.0))
     for seed in range(20):
         canvas, roi = paint_canvas(crop, np.zeros((96, 48, 3), np.uint8), np.random.default_rng(seed))
         x1, y1, x2, y2 = (int(v) for v in roi)
         around = np.ones(canvas.shape[:2], bool)
         around[max(0, y1 - 3) : y2 + 3, max(0, x1 - 3) : x2 + 3] = False
-        half = (y2 - y1) // 2 + 6
+        half = round(0.75 * (y2 - y1))  # the RoI is loose, and the person stretched
         far = np.ones(canvas.shape[:2], bool)
         far[max(0, y1 - half) : y2 + half, max(0, x1 - half) : x2 + half] = False
         assert not colour_mask(canvas, COLOURS[0])[far].any()
         beyond += far.sum()
-        half -= 10
+        half = (y2 - y1) // 2 - 4
         around[: max(0, y1 - half)] = around[y2 + half :] = False
         around[:, : max(0, x1 - half)] = around[:, x2 + half :] = False
         assert colour_mask(canvas, COLOURS[0])[around].mean() > 0.9
