@@ -19,6 +19,7 @@ import torch
 from timing import table
 
 from qeeps_cli.datasets import load
+from qeeps_cli.evaluation.metrics import average_precision
 from qeeps_cli.images import read_image
 from qeeps_cli.model.preprocess import prepare_frame
 from qeeps_cli.model.qeeps import QEEPS
@@ -88,10 +89,9 @@ def retrieval(
         if identity < 0 or (people is not None and identity not in people):
             continue
         other = (cameras != cameras[i]) | (np.abs(moments - moments[i]) >= apart)
-        right = (identities[other] == identity)[np.argsort(-similarity[i][other], kind="stable")]
+        right = identities[other] == identity
         if right.any():
-            places = np.flatnonzero(right)
-            precisions.append(float(np.mean(np.arange(1, len(places) + 1) / (places + 1))))
+            precisions.append(average_precision(right, similarity[i][other]))
     return f"{100 * np.mean(precisions):.1f} ({len(precisions)} queries)" if precisions else "nobody is seen twice"
 
 

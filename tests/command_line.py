@@ -37,10 +37,17 @@ def _heed_interrupts() -> None:
 
 def kill_when(process: subprocess.Popen, happened: Callable[[], object], seconds: float = 100) -> None:
     """SIGKILL, as soon as something has happened. Fails, with its stderr, where the process ends before by itself."""
-    limit = time.monotonic() + seconds
-    while not happened() and process.poll() is None and time.monotonic() < limit:
-        time.sleep(0.02)
-    told = process.poll() is None and happened()
+    in_time = wait_until(happened, lambda: process.poll() is not None, seconds)
     process.kill()
     ended = process.wait()
-    assert told and ended == -signal.SIGKILL, process.stderr.read().decode()
+    assert in_time and ended == -signal.SIGKILL, process.stderr.read().decode()
+
+
+def wait_until(happened: Callable[[], object], has_ended: Callable[[], bool], seconds: float) -> bool:
+    """Whether something happens before a process ends, and in time."""
+    limit = time.monotonic() + seconds
+    while not happened():
+        if has_ended() or time.monotonic() > limit:
+            return False
+        time.sleep(0.02)
+    return True

@@ -18,14 +18,13 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, NoReturn
 
 import pytest
-from command_line import environment
+from command_line import environment, wait_until
 from typer.testing import CliRunner
 
 _WORD = 8  # bytes of a number on the link
@@ -64,13 +63,10 @@ class Begun:
 
     def wait_for(self, happened: Callable[[], object], seconds: float = 100) -> None:
         """Until something has happened; fails, with its stderr, where the process ends before or does not get there."""
-        limit = time.monotonic() + seconds
-        while not happened():
-            if self._running.has_ended or time.monotonic() > limit:
-                if not self._running.has_ended:
-                    os.kill(self.pid, signal.SIGKILL)
-                pytest.fail(f"it did not get there: {self.finish()}")
-            time.sleep(0.02)
+        if not wait_until(happened, lambda: self._running.has_ended, seconds):
+            if not self._running.has_ended:
+                os.kill(self.pid, signal.SIGKILL)
+            pytest.fail(f"it did not get there: {self.finish()}")
 
     def finish(self) -> subprocess.CompletedProcess:
         """Waits for it; stdout (where no descriptor was given for it) and stderr as bytes."""

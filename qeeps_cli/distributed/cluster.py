@@ -109,13 +109,10 @@ class Cluster:
     def _start(self, ray: Any) -> None:
         terminate = signal.getsignal(signal.SIGTERM)  # which Ray replaces
         quiet = {"log_to_driver": False, "configure_logging": True, "logging_level": logging.ERROR}
-        own = self._own() if self.address is None else {}
+        which = self._own() if self.address is None else {"address": self.address}
         try:
             with _muted():
-                if self.address is None:
-                    ray.init(address="local", include_dashboard=False, **own, **quiet)
-                else:
-                    ray.init(address=self.address, **quiet)
+                ray.init(**which, **quiet)
         except Exception as error:  # Ray also raises plain ones
             if self.address is None:
                 place, advice = "on this machine", "Try again, or start one with `ray start --head` and give --address"
@@ -133,7 +130,8 @@ class Cluster:
     def _own(self) -> dict[str, Any]:
         """How a Ray of this run alone is started: nothing of it stays."""
         self._scratch = tempfile.mkdtemp(prefix="qeeps-ray-", dir="/tmp" if os.name == "posix" else None)
-        return {"num_cpus": _cores(), "_temp_dir": self._scratch}  # short: sockets have short names
+        there = {"num_cpus": _cores(), "_temp_dir": self._scratch}  # short: sockets have short names
+        return {"address": "local", "include_dashboard": False, **there}
 
     def _count(self) -> int:
         has = load_ray().cluster_resources()

@@ -40,8 +40,9 @@ def list_objects(
     found = {uri for root in roots for uri in _list(root, recursive)} | set(names)
     if not found:
         raise NothingToSearchError(f"nothing to search: no image under {', '.join(roots) or files_from}.")
-    pictures, skipped = _distinct(sorted((uri for uri in found if not is_video_name(uri)), key=natural_key))
-    skipped += [Skipped(uri, _VIDEO) for uri in sorted(filter(is_video_name, found), key=natural_key)]
+    ordered = sorted(found, key=natural_key)
+    pictures, skipped = _distinct([uri for uri in ordered if not is_video_name(uri)])
+    skipped += [Skipped(uri, _VIDEO) for uri in filter(is_video_name, ordered)]
     if not pictures:
         raise nothing_searched(skipped, ())
     frames = FrameList(None, pictures[::step][:limit])

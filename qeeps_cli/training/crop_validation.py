@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from qeeps_cli.device import precision
+from qeeps_cli.evaluation.metrics import average_precision
 from qeeps_cli.images import resize
 from qeeps_cli.model.qeeps import QEEPS
 from qeeps_cli.training.crop_bank import Crop
@@ -28,12 +29,10 @@ def crop_retrieval(
     precisions, first = [], []
     for i in range(len(people)):
         counts = ~((identities == identities[i]) & (cameras == cameras[i]))
-        order = np.argsort(-similarity[i][counts], kind="stable")
-        right = (identities[counts] == identities[i])[order]
+        right, scores = identities[counts] == identities[i], similarity[i][counts]
         if right.any():
-            hits = np.flatnonzero(right)
-            precisions.append(float(np.mean(np.arange(1, len(hits) + 1) / (hits + 1))))
-            first.append(float(right[0]))
+            precisions.append(average_precision(right, scores))
+            first.append(float(right[scores.argmax()]))
     if not precisions:  # nobody was seen by two cameras: nothing to measure
         return {}
     return {"crop_mAP": round(100 * float(np.mean(precisions)), 2), "crop_top1": round(100 * float(np.mean(first)), 2)}
