@@ -3,10 +3,11 @@
     python benchmarks/surroundings.py                          the example frames, the default weights
     python benchmarks/surroundings.py --root DIR --annotations val.json --queries-file val_queries.json
 
-conv3 sees 50 pixels beyond a box, so an embedding may know a wall as well as a coat. Each labelled person of every
---step'th frame is searched for among those of the other cameras, and of the same one at least --apart frames away.
-"in the frame" pools from the whole frame, as a search does; "alone" from a frame that is grey but for the box, at the
-same scale. Detection plays no part. The closer the two, the less of a place is in the embedding.
+conv3 sees 50 pixels beyond a box, so an embedding may know a wall as well as a coat. Of each camera every --step'th
+frame is taken, and each labelled person in it searched for among those of the other cameras, and of the same one at
+least --apart frames away. "in the frame" pools from the whole frame, as a search does; "alone" from a frame that is
+grey but for the box, at the same scale. Detection plays no part. The closer the two, the less of a place is in the
+embedding.
 """
 
 import argparse
@@ -45,7 +46,8 @@ def main() -> None:
     people = {query.person_id for query in frames.queries} if given.queries_file else None
     of_camera: dict[str, Iterator[int]] = defaultdict(count)
     moments = [next(of_camera[frame.camera]) for frame in frames.frames]
-    taken = [(f, m) for f, m in zip(frames.frames, moments, strict=True) if (~f.ignore).any()][:: given.step]
+    numbered = zip(frames.frames, moments, strict=True)
+    taken = [(f, moment) for f, moment in numbered if moment % given.step == 0 and (~f.ignore).any()]
     rows = []
     for weights in given.weights:
         checkpoint = read_checkpoint(find_weights(weights))
