@@ -13,7 +13,7 @@ from PIL import Image
 from qeeps_cli.model.config import ModelConfig
 from qeeps_cli.training.config import DataSource, StageConfig, TrainConfig
 from qeeps_cli.training.crop_bank import load_crops
-from qeeps_cli.training.embed_stage import CropBatches
+from qeeps_cli.training.crop_batches import CropBatches
 from qeeps_cli.training.frame_batches import FrameBatches
 from qeeps_cli.training.population import Population, gather
 

@@ -27,10 +27,13 @@ class Stem(NamedTuple):
 
 
 class FeatureMaps(NamedTuple):
-    """Of a batch of images: conv3 (B, C/2, H/8, W/8) and conv4 (B, C, H/16, W/16), which the paper's heads look at."""
+    """Of a batch of images: conv3 (B, C/2, H/8, W/8) and conv4 (B, C, H/16, W/16), which the paper's heads look at.
+
+    conv4: None where `BaseNet.forward` was told to leave it out.
+    """
 
     conv3: Tensor
-    conv4: Tensor
+    conv4: Tensor | None
 
 
 class BaseNet(nn.Module):
@@ -64,18 +67,21 @@ class BaseNet(nn.Module):
         x = self.maxpool(self.relu(self.bn1(self.conv1(images))))
         return Stem(x, _residual(self.layer1[0], x), tuple(images.shape[-2:]))
 
-    def forward(self, gallery: Tensor | Stem, query: Stem | None = None) -> tuple[FeatureMaps, FeatureMaps]:
+    def forward(
+        self, gallery: Tensor | Stem, query: Stem | None = None, *, conv4: bool = True
+    ) -> tuple[FeatureMaps, FeatureMaps]:
         """Feature maps of a batch of pairs.
 
         gallery: (B, 3, H, W) normalised, or their `stem`. query: `stem` of B or 1 query images of the same size; None
         pairs each gallery image with itself. Returns (gallery maps, query maps); without QSSE the query maps do not
-        depend on the gallery and keep the query's batch of B or 1.
+        depend on the gallery and keep the query's batch of B or 1. conv4: whether it is wanted, too.
         """
         gallery = self.stem(gallery) if isinstance(gallery, Tensor) else gallery
         x_gallery, x_query = gallery.x, None if query is None else query.x
         last_of_conv3 = len(self.layer1) + len(self.layer2) - 1
         fine_gallery = fine_query = None
-        for index, block in enumerate(self.blocks()):
+        blocks = self.blocks()
+        for index, block in enumerate(blocks if conv4 else blocks[: last_of_conv3 + 1]):
             u_gallery = _residual(block, x_gallery) if index else gallery.residual
             u_query = None
             if query is not None:
@@ -91,8 +97,9 @@ class BaseNet(nn.Module):
                 x_query = torch.relu(u_query + _shortcut(block, x_query))
             if index == last_of_conv3:
                 fine_gallery, fine_query = x_gallery, x_query
-        of_gallery = FeatureMaps(fine_gallery, x_gallery)
-        return of_gallery, of_gallery if x_query is None else FeatureMaps(fine_query, x_query)
+        of_gallery = FeatureMaps(fine_gallery, x_gallery if conv4 else None)
+        of_query = FeatureMaps(fine_query, x_query if conv4 else None)
+        return of_gallery, of_gallery if query is None else of_query
 
     def absorb_initial_excitation(self) -> None:
         """To be called once, when a trunk trained without QSSE receives fresh QSSE blocks."""

@@ -53,6 +53,7 @@ class ClsIdenNet(nn.Module):
     """The RoI head of the paper. `layer4` is the ResNet's conv5 and keeps torchvision's names."""
 
     is_separate = False
+    identifies_from_conv4 = True
 
     def __init__(self, config: ModelConfig):
         super().__init__()
@@ -131,6 +132,8 @@ class FineHeads(SeparateHeads):
     4 × 9 cells at a stride of 16, in which a bag or a collar is lost. ID Net reads averages over STRIPES from head to
     feet, because where a colour is worn tells people apart too. It costs less than 14×14 through conv5 does.
     """
+
+    identifies_from_conv4 = False
 
     def __init__(self, config: ModelConfig):
         super().__init__(config)

@@ -14,6 +14,7 @@ from qeeps_cli.model.config import ModelConfig
 STAGES = ("embed", "oim", "qeeps")
 USES = ("frames", "crops", "both")
 OPTIMIZERS = ("adamw", "sgd")
+TEACHER_SEES = ("crops", "canvases")
 
 # The seven terms of Eq. 3, then the auxiliary ones of docs/decisions.md, which are off unless a recipe asks for them.
 PAPER_LOSSES = ("cls", "reg", "rpn_cls", "rpn_reg", "oim", "qrpn", "sim")
@@ -46,6 +47,10 @@ class StageConfig:
     images: frames a step ("oim") or pairs a step ("qeeps"). identities × crops_each: crops a step. size: (height,
     width) of training views. absent, self_pairs: shares of pairs without the person, and of steps in which both images
     are paired with themselves (the cached search). rois: RoIs sampled in an image.
+
+    teacher_sees: people as their pictures show them, computed once ("crops"), or each canvas as the network sees it
+    ("canvases"). novel: share of canvases with people who do not exist. repeat: the canvases of `embed` come again
+    after so many steps; 0: never.
     """
 
     steps: int = 1000
@@ -68,6 +73,9 @@ class StageConfig:
     oim_scale: float = 10.0
     contrastive_scale: float = 16.0
     classify_scale: float = 16.0
+    teacher_sees: str = "crops"
+    novel: float = 0.0
+    repeat: int = 0
     losses: dict[str, float] = field(default_factory=dict)
 
     def weight_of(self, loss: str) -> float:
@@ -161,6 +169,7 @@ def _stage(values: dict[str, Any]) -> StageConfig:
     _refuse_unknown(StageConfig, values, "stages.")
     _check_types(StageConfig, values, "stages.")
     _require_one_of(values.get("optimizer", "adamw"), OPTIMIZERS, "stages.optimizer")
+    _require_one_of(values.get("teacher_sees", "crops"), TEACHER_SEES, "stages.teacher_sees")
     unknown = sorted(set(values.get("losses", {})) - set(PAPER_LOSSES) - set(AUXILIARY_LOSSES))
     if unknown:
         raise UsageError(f"unknown losses {unknown}; known are {', '.join(PAPER_LOSSES + AUXILIARY_LOSSES)}.")

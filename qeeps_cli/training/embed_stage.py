@@ -1,46 +1,18 @@
 """Stage `embed`: the embedding alone, on canvases with one person each; no proposals, many identities a step."""
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from qeeps_cli.errors import DataError, UsageError
+from qeeps_cli.errors import UsageError
+from qeeps_cli.model.basenet import FeatureMaps
 from qeeps_cli.model.qeeps import QEEPS
 from qeeps_cli.training.classifier import IdentityClassifier
 from qeeps_cli.training.config import StageConfig
-from qeeps_cli.training.crop_bank import MIN_HEIGHT, Crop, CropSampler, background_patches, paint_canvas
+from qeeps_cli.training.crop_batches import CropBatches
 from qeeps_cli.training.losses import contrastive_loss, teacher_loss
-from qeeps_cli.training.population import Population
-from qeeps_cli.training.stage import Batch, stack_images, step_rng
-
-
-class CropBatches:
-    """Draws canvases for a step; the later stages use it beside their frames, so that the embedding keeps its
-    breadth."""
-
-    def __init__(self, population: Population, crops: list[Crop], teacher: np.ndarray, config: StageConfig):
-        self.people, self.crops, self.teacher, self.config = population.people, crops, teacher, config
-        self.sampler = CropSampler(population.people, population.by_label, population.label_weights)
-        if config.identities and len(self.sampler.labels) == 0:
-            raise DataError(
-                f"no identity of the training data has two crops of at least {MIN_HEIGHT} pixels. Add a set that shows "
-                "its people more than once, or set identities = 0 in a stage that trains on frames."
-            )
-        self.backgrounds = background_patches(crops, config.canvas)
-
-    def draw(self, rng: np.random.Generator) -> Batch:
-        """images (N, 3, H, W), boxes (N, 4), labels (N,), targets (N, D) of the teacher (NaN where there is none)."""
-        rows = self.sampler.draw(rng, self.config.identities, self.config.crops_each)
-        views = [paint_canvas(self.crops[i], self.backgrounds[rng.integers(len(self.backgrounds))], rng) for i in rows]
-        return {
-            "images": stack_images([image for image, _ in views]),
-            "boxes": torch.from_numpy(np.stack([box for _, box in views])),
-            "labels": torch.tensor([self.people[i].label for i in rows]),
-            "targets": torch.from_numpy(self.teacher[rows]),
-            "count": len(rows),
-            "files": sorted({str(self.people[i].path) for i in rows}),
-        }
+from qeeps_cli.training.population import UNKNOWN
+from qeeps_cli.training.stage import Batch, step_rng
 
 
 def embed_crops(model: QEEPS, images: Tensor, boxes: Tensor) -> Tensor:
@@ -50,19 +22,28 @@ def embed_crops(model: QEEPS, images: Tensor, boxes: Tensor) -> Tensor:
 
 def crop_features(model: QEEPS, images: Tensor, boxes: Tensor) -> Tensor:
     """conv5 features (N, F) of canvases' people."""
-    maps, _ = model.basenet(images)
-    return model.roi_head.features(maps, list(boxes.split(1)))
+    return model.roi_head.features(canvas_maps(model, images), list(boxes.split(1)))
+
+
+def canvas_maps(model: QEEPS, images: Tensor) -> FeatureMaps:
+    """What identification looks at of canvases (N, 3, H, W), each paired with itself."""
+    maps, _ = model.basenet(images, conv4=model.roi_head.identifies_from_conv4)
+    return maps
 
 
 def crop_pairs(labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """All pairs of a step's canvases with labels (N,) ≥ 0: their indices (P,) and (P,), and whether each is one person,
-    (P,) 0 or 1."""
+    """All pairs of a step's canvases with labels (N,): their indices (P,) and (P,), and whether each is one person,
+    (P,) 0 or 1. Someone UNKNOWN is nobody else."""
     first, second = torch.triu_indices(len(labels), len(labels), offset=1, device=labels.device)
-    return first, second, (labels[first] == labels[second]).long()
+    return first, second, ((labels[first] == labels[second]) & (labels[first] != UNKNOWN)).long()
 
 
 class EmbedStage:
-    """Contrastive, teacher and classification losses on canvases, and QSimNet's where the network has one already."""
+    """Contrastive, teacher and classification losses on canvases, and QSimNet's where the network has one already.
+
+    Canvases that come again (`repeat`) are kept as the feature maps of a frozen BaseNet, in half precision, so that
+    painting them, the teacher and the trunk are paid for once. A canvas of 192×96 pixels takes 74 KB.
+    """
 
     name = "embed"
 
@@ -74,13 +55,22 @@ class EmbedStage:
                 "the stage embed needs identities above 0 and a loss that trains it: write, for example, "
                 "losses = {contrastive = 1.0} under [stages.embed]."
             )
+        if config.repeat and config.trunk_lr:
+            raise UsageError(
+                f"repeat = {config.repeat} keeps what BaseNet makes of the canvases, which changes with it: write "
+                "trunk_lr = 0.0 under [stages.embed], too, or take repeat out."
+            )
         self.config, self.crops, self.seed, self.classifier = config, crops, seed, classifier
+        self.kept: dict[int, Batch] = {}
 
     def batch(self, step: int) -> Batch:
-        return self.crops.draw(step_rng(self.seed, self.name, step))
+        if not self.config.repeat:
+            return self.crops.draw(step_rng(self.seed, self.name, step))
+        place = step % self.config.repeat
+        return self.kept.get(place) or self.crops.draw(step_rng(self.seed, self.name, place)) | {"place": place}
 
     def losses(self, model: QEEPS, batch: Batch) -> dict[str, Tensor]:
-        embeddings = embed_crops(model, batch["images"], batch["boxes"])
+        embeddings = self._embeddings(model, batch)
         losses = {
             "contrastive": contrastive_loss(embeddings, batch["labels"], self.config.contrastive_scale),
             "teacher": teacher_loss(embeddings, batch["targets"]),
@@ -91,6 +81,19 @@ class EmbedStage:
             first, second, same = crop_pairs(batch["labels"])
             losses["sim_crops"] = F.cross_entropy(model.qsimnet(embeddings[first], embeddings[second]), same)
         return losses
+
+    def _embeddings(self, model: QEEPS, batch: Batch) -> Tensor:
+        if not self.config.repeat:
+            return embed_crops(model, batch["images"], batch["boxes"])
+        if "maps" not in batch:
+            with torch.no_grad():
+                maps = canvas_maps(model, batch["images"])
+            kept = {key: value for key, value in batch.items() if key != "images"}
+            batch = kept | {"maps": [None if m is None else m.half() for m in maps]}
+            self.kept[batch["place"]] = batch
+        dtype = batch["targets"].dtype
+        maps = FeatureMaps(*[None if m is None else m.to(dtype) for m in batch["maps"]])
+        return model.roi_head.embed(model.roi_head.features(maps, list(batch["boxes"].split(1))))
 
     def parameters(self) -> list[nn.Parameter]:
         return [] if self.classifier is None else list(self.classifier.parameters())

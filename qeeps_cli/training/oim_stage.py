@@ -5,8 +5,9 @@ from torch import Tensor, nn
 
 from qeeps_cli.model.qeeps import QEEPS
 from qeeps_cli.training.config import StageConfig
+from qeeps_cli.training.crop_batches import CropBatches
 from qeeps_cli.training.detector_losses import detector_forward, identified
-from qeeps_cli.training.embed_stage import CropBatches, embed_crops
+from qeeps_cli.training.embed_stage import embed_crops
 from qeeps_cli.training.frame_batches import IDENTITY_SHARE, FrameBatches
 from qeeps_cli.training.losses import contrastive_loss, teacher_loss
 from qeeps_cli.training.oim import OIMLoss

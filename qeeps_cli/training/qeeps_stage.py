@@ -9,8 +9,9 @@ from qeeps_cli.errors import DataError
 from qeeps_cli.model.qeeps import QEEPS
 from qeeps_cli.training.assign import qrpn_labels, sample, sim_labels
 from qeeps_cli.training.config import StageConfig
+from qeeps_cli.training.crop_batches import CropBatches
 from qeeps_cli.training.detector_losses import People, SampledRoIs, detector_forward, identified
-from qeeps_cli.training.embed_stage import CropBatches, crop_pairs, embed_crops
+from qeeps_cli.training.embed_stage import crop_pairs, embed_crops
 from qeeps_cli.training.frame_batches import FrameBatches
 from qeeps_cli.training.oim import OIMLoss
 from qeeps_cli.training.oim_stage import embedding_losses

@@ -14,8 +14,9 @@ from qeeps_cli.model.qeeps import QEEPS
 from qeeps_cli.training.classifier import IdentityClassifier
 from qeeps_cli.training.config import TrainConfig
 from qeeps_cli.training.crop_bank import Crop, load_crops
+from qeeps_cli.training.crop_batches import CropBatches
 from qeeps_cli.training.crop_validation import crop_retrieval, embed_plain, features_plain
-from qeeps_cli.training.embed_stage import CropBatches, EmbedStage
+from qeeps_cli.training.embed_stage import EmbedStage
 from qeeps_cli.training.frame_batches import FrameBatches
 from qeeps_cli.training.initialise import has_query_guidance, initialise, whiten_id_net
 from qeeps_cli.training.oim import OIMLoss
@@ -24,7 +25,7 @@ from qeeps_cli.training.population import Population, gather
 from qeeps_cli.training.qeeps_stage import QEEPSStage
 from qeeps_cli.training.search_validation import search_validation
 from qeeps_cli.training.stage import Stage
-from qeeps_cli.training.teacher import teacher_embeddings
+from qeeps_cli.training.teacher import Teacher
 from qeeps_cli.training.trainer import Progress, Trainer
 from qeeps_cli.weights import save_checkpoint
 
@@ -52,8 +53,9 @@ def train(
     )
     crops = load_crops(population.people)
     holdout = load_crops(population.holdout)
-    if config.teacher:
-        targets = teacher_embeddings(population.people, crops, config.teacher, out)
+    teacher = Teacher(config.teacher) if config.teacher else None
+    if teacher:
+        targets = teacher.of_crops(population.people, crops, out)
         if targets.shape[1] != config.model.embedding_dim:
             raise DataError(f"the teacher has {targets.shape[1]} dimensions, the model {config.model.embedding_dim}.")
     else:
@@ -74,7 +76,8 @@ def train(
 
     def make_stage(name: str, model: QEEPS, fresh: bool) -> Stage:
         stage_config = config.stages[name]
-        batches = CropBatches(population, crops, targets, stage_config)
+        sees_canvases = stage_config.teacher_sees == "canvases"
+        batches = CropBatches(population, crops, targets, stage_config, teacher if sees_canvases else None)
         if name == "embed":
             if fresh and not id_net_is_trained:
                 sample = crops[:: max(1, len(crops) // WHITENING_CROPS)]

@@ -1,0 +1,66 @@
+"""Canvases for a step: P identities × K crops, with the teacher's targets."""
+
+import numpy as np
+import torch
+
+from qeeps_cli.errors import DataError
+from qeeps_cli.training.augment import Rng
+from qeeps_cli.training.config import StageConfig
+from qeeps_cli.training.crop_bank import MIN_HEIGHT, Crop, CropSampler, background_patches, paint_canvas
+from qeeps_cli.training.novel_people import novel_person
+from qeeps_cli.training.population import UNKNOWN, Population
+from qeeps_cli.training.stage import Batch, stack_images
+from qeeps_cli.training.teacher import Teacher
+
+
+class CropBatches:
+    """Draws canvases for a step; the later stages use it beside their frames, so that the embedding keeps its
+    breadth."""
+
+    def __init__(
+        self,
+        population: Population,
+        crops: list[Crop],
+        targets: np.ndarray,
+        config: StageConfig,
+        teacher: Teacher | None = None,
+    ):
+        """targets: (N, D) of the crops, NaN where there is none. teacher: sees each canvas, and its targets count
+        instead."""
+        self.people, self.crops, self.targets, self.config = population.people, crops, targets, config
+        self.teacher = teacher
+        self.sampler = CropSampler(population.people, population.by_label, population.label_weights)
+        if config.identities and len(self.sampler.labels) == 0:
+            raise DataError(
+                f"no identity of the training data has two crops of at least {MIN_HEIGHT} pixels. Add a set that shows "
+                "its people more than once, or set identities = 0 in a stage that trains on frames."
+            )
+        self.drawable = np.array([i for label in self.sampler.labels for i in self.sampler.by_label[int(label)]])
+        self.backgrounds = background_patches(crops, config.canvas)
+
+    def draw(self, rng: np.random.Generator) -> Batch:
+        """images (N, 3, H, W), boxes (N, 4), labels (N,) (UNKNOWN for people who do not exist), targets (N, D) of the
+        teacher (NaN where there is none)."""
+        rows = self.sampler.draw(rng, self.config.identities, self.config.crops_each)
+        labels = np.array([self.people[i].label for i in rows])
+        targets = self.targets[rows]
+        views = []
+        for place, row in enumerate(rows):
+            crop = self.crops[row]
+            if self.config.novel and rng.random() < self.config.novel:
+                crop = novel_person(crop, lambda: self._anybody(rng), rng)
+                labels[place], targets[place] = UNKNOWN, np.nan
+            views.append(paint_canvas(crop, self.backgrounds[rng.integers(len(self.backgrounds))], rng))
+        if self.teacher is not None:
+            targets = self.teacher.targets(views)
+        return {
+            "images": stack_images([image for image, _ in views]),
+            "boxes": torch.from_numpy(np.stack([box for _, box in views])),
+            "labels": torch.from_numpy(labels),
+            "targets": torch.from_numpy(targets),
+            "count": len(rows),
+            "files": sorted({str(self.people[i].path) for i in rows}),
+        }
+
+    def _anybody(self, rng: Rng) -> Crop:
+        return self.crops[int(rng.choice(self.drawable))]
