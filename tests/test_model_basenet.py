@@ -176,6 +176,16 @@ def test_an_image_paired_with_itself_needs_no_query():
     torch.testing.assert_close(query_maps, alone)
 
 
+@pytest.mark.parametrize("variant", ["oim", "qeeps"])
+def test_conv3_alone_is_the_same_map(variant):
+    trunk = random_trunk(variant=variant)
+    gallery, query = pictures(2, seed=1), pictures(2, seed=2)
+    with torch.no_grad():
+        for paired in (None, trunk.stem(query)):
+            for alone, both in zip(trunk(gallery, paired, conv4=False), trunk(gallery, paired), strict=True):
+                assert alone.conv4 is None and torch.equal(alone.conv3, both.conv3)
+
+
 def test_fresh_qsse_blocks_keep_the_features_of_the_trunk_that_they_join():
     oim = small_network("oim", seed=4)
     torch.manual_seed(5)

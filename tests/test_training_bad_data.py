@@ -20,7 +20,7 @@ from training_sets import (
 from qeeps_cli.errors import DataError, ExitCode, UsageError
 from qeeps_cli.training.population import Person
 from qeeps_cli.training.run import train
-from qeeps_cli.training.teacher import Teacher
+from qeeps_cli.training.teacher import Teacher, load_teacher
 
 EMBED = {"losses": {"contrastive": 1.0}}
 
@@ -155,8 +155,8 @@ def test_a_loss_that_is_not_finite(tmp_path, stage_name, changes, term):
 
 
 def test_a_teacher_that_is_missing_or_has_nobody_to_teach(tmp_path):
-    people = [Person(tmp_path / "a.jpg", None, 0, "A", "crops", teacher=True)]
     with pytest.raises(UsageError, match=r"cannot read the teacher .*teacher\.bin"):
-        Teacher(tmp_path / "teacher.xml")
+        load_teacher(tmp_path / "teacher.xml")
+    nobody = [Person(tmp_path / "a.jpg", None, 0, "A", "crops")]
     with pytest.raises(UsageError, match="no set has `teacher = true`"):
-        teacher_embeddings([], [], tmp_path / "teacher.xml", tmp_path)
+        Teacher(lambda person: person, b"").of_crops(nobody, [], tmp_path)

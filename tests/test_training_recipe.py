@@ -111,6 +111,7 @@ def test_a_card_names_no_folder_of_this_machine(tmp_path):
         ('[[data]]\nroot = "set"\n' + STAGE, "kind"),
         (DATA + 'use = "all"\n' + STAGE, "data.use.*frames, crops, both.*'all'"),
         (DATA + STAGE + 'optimizer = "adam"\n', "stages.optimizer.*adamw, sgd.*'adam'"),
+        (DATA + STAGE + 'teacher_sees = "frames"\n', "stages.teacher_sees.*crops, canvases.*'frames'"),
         ("seed = 'one'\n" + DATA + STAGE, "seed.*integer.*'one'"),
         ("save_minutes = true\n" + DATA + STAGE, "save_minutes.*number.*True"),
         (DATA + "holdout = 1.5\n" + STAGE, "data.holdout.*integer.*1.5"),

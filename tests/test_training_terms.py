@@ -17,10 +17,11 @@ from training_sets import (
     write_scene,
 )
 
+from qeeps_cli.errors import UsageError
 from qeeps_cli.model.qeeps import QEEPS
 from qeeps_cli.training.config import PAPER_LOSSES
 from qeeps_cli.training.crop_bank import load_crops
-from qeeps_cli.training.embed_stage import EmbedStage
+from qeeps_cli.training.embed_stage import EmbedStage, crop_pairs
 from qeeps_cli.training.oim import OIMLoss
 from qeeps_cli.training.oim_stage import OIMStage
 from qeeps_cli.training.qeeps_stage import QEEPSStage
@@ -183,6 +184,36 @@ def test_the_embedding_alone_classifies_and_scores_pairs_if_asked(sources, tmp_p
     assert before.keys() == after.keys()
     moved = {n for n in before if not torch.allclose(before[n].float(), after[n].float(), rtol=1e-3, atol=1e-5)}
     assert moved and all(name.startswith(("roi_head.layer4", "roi_head.id_net", "qsimnet")) for name in moved)
+
+
+@pytest.mark.parametrize("roi_head", ["shared", "separate", "fine"])
+def test_canvases_that_come_again_are_kept(sources, roi_head):
+    """As feature maps, from which the losses are the same, bit for bit, as from the pictures of a resumed run."""
+    config = tiny_stage(trunk_lr=0.0, repeat=3, losses={"contrastive": 1.0})
+    _, _, crops = batches_of(sources, config)
+    model = QEEPS(replace(MODEL, roi_head=roi_head))
+    before, resumed = (EmbedStage(config, crops, seed=1) for _ in range(2))
+    for step in range(3):
+        before.losses(model, before.batch(step))
+    seen = []
+    for step in (3, 4, 5, 6):
+        kept, fresh = before.batch(step), resumed.batch(step)
+        assert "images" not in kept and kept is before.batch(step + 3)
+        losses = [stage.losses(model, batch) for stage, batch in ((before, kept), (resumed, fresh))]
+        assert losses[0]["contrastive"].equal(losses[1]["contrastive"])
+        gradient = torch.autograd.grad(losses[0]["contrastive"], model.roi_head.id_net.weight)[0]
+        assert gradient.any()
+        seen.append(float(losses[0]["contrastive"].detach()))
+    assert seen[0] == seen[3] and len(set(seen)) == 3
+    with pytest.raises(UsageError, match=r"repeat = 3 .*trunk_lr = 0\.0"):
+        EmbedStage(replace(config, trunk_lr=1.0), crops, seed=1)
+
+
+def test_someone_unknown_is_nobody_else():
+    first, second, same = crop_pairs(torch.tensor([4, -1, 4, -1]))
+    assert list(zip(first.tolist(), second.tolist(), same.tolist(), strict=True)) == [
+        (0, 1, 0), (0, 2, 1), (0, 3, 0), (1, 2, 0), (1, 3, 0), (2, 3, 0),
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("weights", [{}, {"oim": 0.25, "sim": 3.0, "reg": 0.0, "contrastive": 2.0}])

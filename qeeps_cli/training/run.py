@@ -25,7 +25,7 @@ from qeeps_cli.training.population import Population, gather
 from qeeps_cli.training.qeeps_stage import QEEPSStage
 from qeeps_cli.training.search_validation import search_validation
 from qeeps_cli.training.stage import Stage
-from qeeps_cli.training.teacher import Teacher
+from qeeps_cli.training.teacher import load_teacher
 from qeeps_cli.training.trainer import Progress, Trainer
 from qeeps_cli.weights import save_checkpoint
 
@@ -53,7 +53,7 @@ def train(
     )
     crops = load_crops(population.people)
     holdout = load_crops(population.holdout)
-    teacher = Teacher(config.teacher) if config.teacher else None
+    teacher = load_teacher(config.teacher) if config.teacher else None
     if teacher:
         targets = teacher.of_crops(population.people, crops, out)
         if targets.shape[1] != config.model.embedding_dim:

@@ -6,7 +6,7 @@ the shipped weights had.
 """
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -19,28 +19,34 @@ from qeeps_cli.training.population import Person
 INPUT = (256, 128)
 
 
-class Teacher:
-    """The network at `model`, an OpenVINO IR of two files.
+def load_teacher(model: Path) -> "Teacher":
+    """The teacher of an OpenVINO IR, two files. Raises UsageError if it cannot be read, DataError without OpenVINO."""
+    try:
+        digest = hashlib.sha256(model.with_suffix(".bin").read_bytes()).digest()
+    except OSError as error:
+        raise UsageError(
+            f"cannot read the teacher {model.with_suffix('.bin')}: {error.strerror}. Expected an OpenVINO model: "
+            "two files, .xml and .bin."
+        ) from error
+    try:
+        import openvino
+    except ImportError:
+        raise DataError(
+            "the recipe names a teacher, which runs on OpenVINO: pip install 'qeeps-cli[teacher]', or take `teacher` "
+            "out of the recipe."
+        ) from None
+    network = openvino.Core().compile_model(model, "CPU")
+    return Teacher(lambda person: network([person])[0], digest)
 
-    Raises UsageError if it cannot be read, DataError without OpenVINO.
+
+class Teacher:
+    """Unit vectors of people, and what of them is left when what all people have in common is taken away.
+
+    network: (1, 3, 256, 128) float32, BGR, 0 to 255, to D numbers of any shape. digest: stands for it in a file's name.
     """
 
-    def __init__(self, model: Path):
-        try:
-            self.digest = hashlib.sha256(model.with_suffix(".bin").read_bytes()).hexdigest()
-        except OSError as error:
-            raise UsageError(
-                f"cannot read the teacher {model.with_suffix('.bin')}: {error.strerror}. Expected an OpenVINO model: "
-                "two files, .xml and .bin."
-            ) from error
-        try:
-            import openvino
-        except ImportError:
-            raise DataError(
-                "the recipe names a teacher, which runs on OpenVINO: pip install 'qeeps-cli[teacher]', or take "
-                "`teacher` out of the recipe."
-            ) from None
-        self._network = openvino.Core().compile_model(model, "CPU")
+    def __init__(self, network: Callable[[np.ndarray], np.ndarray], digest: bytes):
+        self._network, self._digest = network, digest
         self._centre: np.ndarray | None = None
 
     def of_crops(self, people: list[Person], crops: list[Crop], folder: Path) -> np.ndarray:
@@ -53,7 +59,7 @@ class Teacher:
         wanted = [i for i, person in enumerate(people) if person.teacher]
         if not wanted:
             raise UsageError("the recipe names a teacher, but no set has `teacher = true`, so it would teach nobody.")
-        digest = hashlib.sha256(bytes.fromhex(self.digest))
+        digest = hashlib.sha256(self._digest)
         for index in wanted:
             digest.update(f"{people[index].path.name}|{people[index].box}\n".encode("utf-8", "surrogateescape"))
         path = folder / f"teacher-{digest.hexdigest()[:16]}.npz"
@@ -74,7 +80,7 @@ class Teacher:
 
     def embed(self, views: Iterable[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
         """(N, D) float32 unit rows, as the teacher gives them."""
-        return _unit(np.stack([self._network([_input(rgb, box)])[0].reshape(-1) for rgb, box in views]))
+        return _unit(np.stack([self._network(_input(rgb, box)).reshape(-1) for rgb, box in views]))
 
 
 def _input(rgb: np.ndarray, box: np.ndarray) -> np.ndarray:

@@ -1,0 +1,118 @@
+"""The teacher's targets, of a network that can be computed by hand: the mean colour, and a number that all share."""
+
+import numpy as np
+import pytest
+from training_sets import (
+    COLOURS,
+    HIGH,
+    LOW,
+    batches_of,
+    crops_source,
+    frames_source,
+    ground,
+    tiny_stage,
+    write_crops,
+    write_scene,
+)
+
+from qeeps_cli.training.crop_bank import Crop
+from qeeps_cli.training.crop_batches import CropBatches
+from qeeps_cli.training.population import UNKNOWN, Person
+from qeeps_cli.training.teacher import INPUT, Teacher
+
+SHARED = 300.0
+
+
+class MeanColour:
+    """BGR, as the network at hand gets it; counts its calls."""
+
+    def __init__(self):
+        self.calls = 0
+
+    def __call__(self, person):
+        assert person.shape == (1, 3, *INPUT) and person.dtype == np.float32 and person.flags.c_contiguous
+        self.calls += 1
+        return np.append(person.mean(axis=(0, 2, 3)), SHARED).reshape(1, 4, 1, 1)
+
+
+def unit(rows):
+    return rows / np.linalg.norm(rows, axis=-1, keepdims=True)
+
+
+def plain_crop(colour):
+    rgb = ground(60, 40)
+    rgb[10:50, 10:30] = np.where(colour, HIGH, LOW)
+    return Crop(rgb, np.array([10, 10, 30, 50], np.float32))
+
+
+@pytest.fixture
+def people(tmp_path):
+    return [Person(tmp_path / f"{i}.png", None, i, "A", "crops", teacher=i != 1) for i in range(4)]
+
+
+def test_targets_are_of_the_box_and_less_their_mean(people, tmp_path):
+    crops = [plain_crop(colour) for colour in COLOURS[:4]]
+    rows = Teacher(MeanColour(), b"d").of_crops(people, crops, tmp_path)
+    wanted = [0, 2, 3]
+    raw = unit(np.array([[*np.where(COLOURS[i], HIGH, LOW)[::-1], SHARED] for i in wanted], float))
+    assert np.isnan(rows[1]).all()
+    assert rows[wanted] == pytest.approx(unit(raw - raw.mean(axis=0)), abs=1e-5)
+    assert rows.dtype == np.float32
+
+
+def test_they_are_computed_once_for_the_same_people_and_teacher(people, tmp_path):
+    crops = [plain_crop(colour) for colour in COLOURS[:4]]
+    first = MeanColour()
+    rows = Teacher(first, b"d").of_crops(people, crops, tmp_path)
+    again, another = MeanColour(), MeanColour()
+    assert np.array_equal(Teacher(again, b"d").of_crops(people, crops, tmp_path), rows, equal_nan=True)
+    Teacher(another, b"e").of_crops(people, crops, tmp_path)
+    assert (first.calls, again.calls, another.calls) == (3, 0, 3)
+
+
+def test_the_mean_of_the_crops_is_taken_from_views_too(people, tmp_path):
+    crops = [plain_crop(colour) for colour in COLOURS[:4]]
+    teacher = Teacher(MeanColour(), b"d")
+    rows = teacher.of_crops(people, crops, tmp_path)
+    views = [(crop.rgb, crop.box) for crop in crops]
+    assert teacher.targets(views)[[0, 2, 3]] == pytest.approx(rows[[0, 2, 3]], abs=1e-6)
+    beyond = [(crops[0].rgb, np.array([-5, -5, 80, 90], np.float32)), (crops[0].rgb, np.array([39.8, 59.9, 40, 60]))]
+    assert np.isfinite(teacher.targets(beyond)).all()
+
+
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("teacher")
+    return [frames_source(write_scene(folder / "scene")), crops_source(write_crops(folder / "crops"), teacher=True)]
+
+
+@pytest.mark.parametrize("novel", [0.0, 0.5, 1.0])
+def test_a_teacher_that_sees_canvases_has_a_target_for_everybody(sources, tmp_path, novel):
+    """Also for people who do not exist, and of sets that the recipe does not put before it."""
+    config = tiny_stage(identities=6, crops_each=3, canvas=(96, 48), novel=novel)
+    population, _, plain = batches_of(sources, config)
+    teacher = Teacher(MeanColour(), b"d")
+    targets = teacher.of_crops(population.people, plain.crops, tmp_path)
+    batches = CropBatches(population, plain.crops, targets, config, teacher)
+    unknown = 0
+    for seed in range(6):
+        batch = batches.draw(np.random.default_rng(seed))
+        assert batch["targets"].norm(dim=1).tolist() == pytest.approx([1] * 18, abs=1e-5)
+        unknown += int((batch["labels"] == UNKNOWN).sum())
+        again = batches.draw(np.random.default_rng(seed))
+        assert all(batch[key].equal(again[key]) for key in ("images", "boxes", "labels", "targets"))
+    assert unknown / 108 == pytest.approx(novel, abs=0.2)
+    assert (unknown == 0) == (novel == 0) and (unknown == 108) == (novel == 1)
+
+
+def test_without_it_people_who_do_not_exist_have_no_target(sources, tmp_path):
+    config = tiny_stage(identities=6, crops_each=3, novel=0.5)
+    population, _, plain = batches_of(sources, config)
+    targets = Teacher(MeanColour(), b"d").of_crops(population.people, plain.crops, tmp_path)
+    kept = targets.copy()
+    batches = CropBatches(population, plain.crops, targets, config)
+    for seed in range(6):
+        batch = batches.draw(np.random.default_rng(seed))
+        nobody = batch["labels"] == UNKNOWN
+        assert nobody.any() and not nobody.all() and batch["targets"][nobody].isnan().all()
+    assert np.array_equal(targets, kept, equal_nan=True)  # the draw has not written into them
