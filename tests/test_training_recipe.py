@@ -111,6 +111,8 @@ def test_a_card_names_no_folder_of_this_machine(tmp_path):
         ('[[data]]\nroot = "set"\n' + STAGE, "kind"),
         (DATA + 'use = "all"\n' + STAGE, "data.use.*frames, crops, both.*'all'"),
         (DATA + STAGE + 'optimizer = "adam"\n', "stages.optimizer.*adamw, sgd.*'adam'"),
+        ("keep_of_init = 0.3\n" + DATA + STAGE, "keep_of_init.*needs an init.*0.3"),
+        ("init = 'a'\nkeep_of_init = 1.0\n" + DATA + STAGE, "keep_of_init must be from 0 to below 1.*got 1"),
         (DATA + STAGE + 'teacher_sees = "frames"\n', "stages.teacher_sees.*crops, canvases.*'frames'"),
         ("seed = 'one'\n" + DATA + STAGE, "seed.*integer.*'one'"),
         ("save_minutes = true\n" + DATA + STAGE, "save_minutes.*number.*True"),

@@ -216,6 +216,26 @@ def test_someone_unknown_is_nobody_else():
     ]  # fmt: skip
 
 
+def test_a_share_of_the_start_is_kept(sources, tmp_path):
+    """In the checkpoint, not in the run: it goes on from what was trained."""
+    start = tmp_path / "start.safetensors"
+    save_checkpoint(start, QEEPS(MODEL), {}, half=False)
+    stage = tiny_stage(steps=2, trunk_lr=0.0, losses={"contrastive": 1.0})
+    found = {}
+    for share in (0.0, 0.25):
+        recipe = tiny_recipe(sources, {"embed": stage}, init=start, keep_of_init=share)
+        model_path = train(recipe, tmp_path / str(share), torch.device("cpu"), lambda step: None, lambda line: None)
+        found[share] = load_file(model_path)
+    began = load_file(start)
+    moved = [n for n, t in began.items() if not torch.allclose(found[0.0][n].float(), t.float(), rtol=1e-3, atol=1e-5)]
+    assert any("id_net" in name for name in moved)
+    for name, trained in found[0.0].items():
+        expected = torch.lerp(trained.float(), began[name].float(), 0.25)
+        torch.testing.assert_close(found[0.25][name].float(), expected, rtol=2e-3, atol=1e-4)
+    states = [torch.load(tmp_path / str(share) / "state.pt", weights_only=True)["model"] for share in found]
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+
 @pytest.mark.parametrize("weights", [{}, {"oim": 0.25, "sim": 3.0, "reg": 0.0, "contrastive": 2.0}])
 def test_the_total_is_the_weighted_sum(sources, tmp_path, weights):
     """As trained, under autocast: all λ are 1 and the auxiliary terms off (§4.4), unless the recipe weighs them."""

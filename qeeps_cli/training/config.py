@@ -85,12 +85,15 @@ class StageConfig:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """A whole recipe. init: safetensors with torchvision's ResNet names, or a qeeps checkpoint."""
+    """A whole recipe. init: safetensors with torchvision's ResNet names, or a qeeps checkpoint. keep_of_init: the
+    checkpoints of stages are averages of what was trained and of init, which has this share; training goes on from what
+    was trained."""
 
     model: ModelConfig
     data: tuple[DataSource, ...]
     stages: dict[str, StageConfig]
     init: Path | None = None
+    keep_of_init: float = 0.0
     teacher: Path | None = None
     validation: DataSource | None = None
     validate_every: int = 0
@@ -149,6 +152,9 @@ def _parse(values: dict[str, Any], base: Path) -> TrainConfig:
             parsed[key] = base / values.pop(key)
     _refuse_unknown(TrainConfig, values, "")
     _check_types(TrainConfig, values, "")
+    kept = values.get("keep_of_init", 0.0)
+    if not 0 <= kept < 1 or (kept and "init" not in parsed):
+        raise UsageError(f"keep_of_init must be from 0 to below 1, and needs an init to keep it of, got {kept:g}.")
     return TrainConfig(**parsed, **values)
 
 

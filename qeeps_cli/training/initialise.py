@@ -24,10 +24,29 @@ def initialise(model: QEEPS, path: Path) -> bool:
     of whatever variant and RoI head. Returns whether ID Net came with it, trained. Raises WeightsError naming the
     tensors when the backbone does not fit.
     """
+    return "roi_head.id_net.weight" in _fill_from(model, path)
+
+
+@torch.no_grad()
+def average_with_start(model: QEEPS, path: Path, share: float) -> None:
+    """Give the model's weights back a share of those that it started from; blocks that path does not have stay.
+
+    Between a fine-tuned network and its start lies one that has most of what was learnt and has forgotten less
+    (Wortsman et al., Robust fine-tuning of zero-shot models, CVPR 2022). Raises WeightsError.
+    """
+    start = QEEPS(model.config)
+    names = _fill_from(start, path)
+    of_start = start.state_dict()
+    for name, tensor in model.state_dict().items():
+        if name in names and tensor.is_floating_point():
+            tensor.lerp_(of_start[name].to(tensor), share)
+
+
+def _fill_from(model: QEEPS, path: Path) -> set[str]:
     with _opened(path) as file:
         is_qeeps = (file.metadata() or {}).get("format") == FORMAT
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, not a dict
-    return "roi_head.id_net.weight" in fill(model, tensors if is_qeeps else _resnet_names(tensors), str(path))
+    return fill(model, tensors if is_qeeps else _resnet_names(tensors), str(path))
 
 
 def has_query_guidance(path: Path) -> bool:

@@ -1,5 +1,6 @@
 """`qeeps train` as a function: from a recipe to a checkpoint."""
 
+import copy
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +19,7 @@ from qeeps_cli.training.crop_batches import CropBatches
 from qeeps_cli.training.crop_validation import crop_retrieval, embed_plain, features_plain
 from qeeps_cli.training.embed_stage import EmbedStage
 from qeeps_cli.training.frame_batches import FrameBatches
-from qeeps_cli.training.initialise import has_query_guidance, initialise, whiten_id_net
+from qeeps_cli.training.initialise import average_with_start, has_query_guidance, initialise, whiten_id_net
 from qeeps_cli.training.oim import OIMLoss
 from qeeps_cli.training.oim_stage import OIMStage
 from qeeps_cli.training.population import Population, gather
@@ -109,6 +110,9 @@ def train(
 
     def finish_stage(name: str, model: QEEPS) -> None:
         card = {"recipe": config.to_dict(), "stage": name, **config.card}
+        if config.keep_of_init:
+            model = copy.deepcopy(model)
+            average_with_start(model, config.init, config.keep_of_init)
         save_checkpoint(out / f"{name}.safetensors", model, card)
         say(f"stage {name} is done: {out / name}.safetensors")
 
