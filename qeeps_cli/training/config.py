@@ -155,6 +155,9 @@ def _parse(values: dict[str, Any], base: Path) -> TrainConfig:
     kept = values.get("keep_of_init", 0.0)
     if not 0 <= kept < 1 or (kept and "init" not in parsed):
         raise UsageError(f"keep_of_init must be from 0 to below 1, and needs an init to keep it of, got {kept:g}.")
+    blind = [name for name, stage in parsed["stages"].items() if stage.teacher_sees == "canvases"]
+    if blind and "teacher" not in parsed:
+        raise UsageError(f'stages.{blind[0]}.teacher_sees = "canvases" needs a teacher: name one at the top.')
     return TrainConfig(**parsed, **values)
 
 
@@ -176,6 +179,8 @@ def _stage(values: dict[str, Any]) -> StageConfig:
     _check_types(StageConfig, values, "stages.")
     _require_one_of(values.get("optimizer", "adamw"), OPTIMIZERS, "stages.optimizer")
     _require_one_of(values.get("teacher_sees", "crops"), TEACHER_SEES, "stages.teacher_sees")
+    if not 0 <= values.get("novel", 0.0) <= 1 or values.get("repeat", 0) < 0:
+        raise UsageError("expected stages.novel to be a share from 0 to 1, and stages.repeat a number of steps or 0.")
     unknown = sorted(set(values.get("losses", {})) - set(PAPER_LOSSES) - set(AUXILIARY_LOSSES))
     if unknown:
         raise UsageError(f"unknown losses {unknown}; known are {', '.join(PAPER_LOSSES + AUXILIARY_LOSSES)}.")
