@@ -155,9 +155,9 @@ def _parse(values: dict[str, Any], base: Path) -> TrainConfig:
     kept = values.get("keep_of_init", 0.0)
     if not 0 <= kept < 1 or (kept and "init" not in parsed):
         raise UsageError(f"keep_of_init must be from 0 to below 1, and needs an init to keep it of, got {kept:g}.")
-    blind = [name for name, stage in parsed["stages"].items() if stage.teacher_sees == "canvases"]
-    if blind and "teacher" not in parsed:
-        raise UsageError(f'stages.{blind[0]}.teacher_sees = "canvases" needs a teacher: name one at the top.')
+    canvases = [name for name, stage in parsed["stages"].items() if stage.teacher_sees == "canvases"]
+    if canvases and "teacher" not in parsed:
+        raise UsageError(f'stages.{canvases[0]}.teacher_sees = "canvases" needs a teacher: name one at the top.')
     return TrainConfig(**parsed, **values)
 
 
