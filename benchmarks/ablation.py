@@ -88,6 +88,7 @@ def main() -> None:
     options.add_argument("--variants", nargs="+", choices=list(VARIANTS), default=list(VARIANTS))
     options.add_argument("--seeds", type=int, nargs="+", default=[1])
     options.add_argument("--device", default="auto")
+    options.add_argument("--workers", type=int, default=0, help="processes that prepare steps")
     options.add_argument("--mode", choices=[*MODES, "oim"], default=Evaluation.mode)
     options.add_argument("--det-thresh", type=float, default=DET_THRESH)
     options.add_argument("--min-person-score", type=float, default=InferenceParams.min_person_score)
@@ -101,7 +102,7 @@ def main() -> None:
     rows = []
     for seed in given.seeds:
         if not given.no_train:
-            train_all(recipe, seed, given.variants, given.out, resolve_device(given.device))
+            train_all(recipe, seed, given.variants, given.out, resolve_device(given.device), given.workers)
         rows += evaluate_all(given.out, seed, given.variants, sets, how, given.device)
     print(summary(rows))
 
@@ -117,7 +118,9 @@ def read_sets(path: Path, data_root: Path | None) -> dict[str, FrameSet]:
     return sets
 
 
-def train_all(recipe: TrainConfig, seed: int, variants: Iterable[str], out: Path, device: torch.device) -> None:
+def train_all(
+    recipe: TrainConfig, seed: int, variants: Iterable[str], out: Path, device: torch.device, workers: int = 0
+) -> None:
     """Raises UsageError for a recipe without the stage that matters."""
     if GUIDED not in recipe.stages:
         raise UsageError(f"expected a recipe with [stages.{GUIDED}], in which the variants differ.")
@@ -126,14 +129,14 @@ def train_all(recipe: TrainConfig, seed: int, variants: Iterable[str], out: Path
     init = recipe.init
     if before:
         plain = replace(recipe.model, variant="oim")
-        init = train_once(replace(recipe, model=plain, stages=before), folder(out, seed, START), device)
+        init = train_once(replace(recipe, model=plain, stages=before), folder(out, seed, START), device, workers)
     for variant in variants:
         model = replace(recipe.model, variant=variant)
         own = replace(recipe, model=model, init=init, stages={GUIDED: recipe.stages[GUIDED]})
-        train_once(own, folder(out, seed, variant), device)
+        train_once(own, folder(out, seed, variant), device, workers)
 
 
-def train_once(recipe: TrainConfig, out: Path, device: torch.device) -> Path:
+def train_once(recipe: TrainConfig, out: Path, device: torch.device, workers: int = 0) -> Path:
     """The checkpoint of a run: a new one, the rest of a begun one, or a finished one as it is.
 
     Raises DataError where the folder holds a run of another recipe; Interrupted after Ctrl-C, with the state saved.
@@ -150,7 +153,7 @@ def train_once(recipe: TrainConfig, out: Path, device: torch.device) -> Path:
     stop = Event()
     before = signal.signal(signal.SIGINT, lambda number, frame: stop.set())
     try:
-        return train(recipe, out, device, report, lambda text: say(f"{out}: {text}"), stop)
+        return train(recipe, out, device, report, lambda text: say(f"{out}: {text}"), stop, workers)
     finally:
         signal.signal(signal.SIGINT, before)
 

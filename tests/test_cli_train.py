@@ -39,10 +39,12 @@ rois = 8
 """
 
 
-def test_an_interrupted_run_goes_on_with_the_same_command(tmp_path, preloaded):
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_interrupted_run_goes_on_with_the_same_command(tmp_path, preloaded, workers):
     write_scene(tmp_path / "scene")
     (tmp_path / "recipe.toml").write_text(RECIPE)
     arguments = ["train", "--config", "recipe.toml", "--out", "run", "--device", "cpu", "--log-every", "1"]
+    arguments += ["--workers", str(workers)]
     process = preloaded.begin(*arguments, cwd=tmp_path)
     log = tmp_path / "run" / "log.jsonl"
     process.wait_for(lambda: log.is_file() and '"step": 2' in log.read_text())

@@ -40,7 +40,7 @@ def cluster():
     from qeeps_cli.distributed.cluster import Cluster, load_ray
 
     with pytest.MonkeyPatch.context() as patch, Cluster() as cluster:
-        patch.setattr("qeeps_cli.distributed.cluster._cores", lambda: 2)
+        patch.setattr("qeeps_cli.distributed.cluster.usable_cores", lambda: 2)
         patch.setenv("RAY_worker_niceness", "0")  # Ray's own 15 would leave nothing for workers beside other tests
         cluster.connect()
         yield load_ray().get_runtime_context().gcs_address

@@ -89,7 +89,7 @@ def recipe(tmp_path_factory):
     return folder / "recipe.toml"
 
 
-def run(recipe, out, stop_at=None, at=None):
+def run(recipe, out, stop_at=None, at=None, workers=0):
     """Train; stop at (stage, step), or call at[(stage, step)] there. Returns the steps that were reported."""
     stop, steps = Event(), []
 
@@ -99,7 +99,7 @@ def run(recipe, out, stop_at=None, at=None):
             stop.set()
         (at or {}).get(steps[-1], lambda: None)()
 
-    train(read_recipe(recipe), out, torch.device("cpu"), report, lambda line: None, stop)
+    train(read_recipe(recipe), out, torch.device("cpu"), report, lambda line: None, stop, workers)
     return steps
 
 
@@ -164,6 +164,13 @@ def test_a_stopped_run_resumes_exactly(recipe, straight, tmp_path):
     assert_same_run(tmp_path, straight)
     assert equal(read_state(tmp_path / STATE), read_state(straight / STATE))
     assert run(recipe, tmp_path) == []  # done is done
+    assert_same_run(tmp_path, straight)
+
+
+def test_processes_that_prepare_steps_change_nothing(recipe, straight, tmp_path):
+    with pytest.raises(Interrupted):
+        run(recipe, tmp_path, stop_at=("oim", 2), workers=2)
+    run(recipe, tmp_path, workers=2)
     assert_same_run(tmp_path, straight)
 
 

@@ -1,7 +1,10 @@
 """The teacher's targets, of a network that can be computed by hand: the mean colour, and a number that all share."""
 
 import numpy as np
+import openvino
 import pytest
+import torch
+from openvino import opset13 as ops
 from training_sets import (
     COLOURS,
     HIGH,
@@ -18,21 +21,21 @@ from training_sets import (
 from qeeps_cli.training.crop_bank import Crop
 from qeeps_cli.training.crop_batches import CropBatches
 from qeeps_cli.training.population import UNKNOWN, Person
-from qeeps_cli.training.teacher import INPUT, Teacher
+from qeeps_cli.training.teacher import INPUT, Teacher, load_teacher, teacher_inputs
 
 SHARED = 300.0
 
 
 class MeanColour:
-    """BGR, as the network at hand gets it; counts its calls."""
+    """BGR, as the network at hand gets it; counts whom it has seen."""
 
     def __init__(self):
-        self.calls = 0
+        self.seen = 0
 
-    def __call__(self, person):
-        assert person.shape == (1, 3, *INPUT) and person.dtype == np.float32 and person.flags.c_contiguous
-        self.calls += 1
-        return np.append(person.mean(axis=(0, 2, 3)), SHARED).reshape(1, 4, 1, 1)
+    def __call__(self, people):
+        assert people.shape[1:] == (3, *INPUT) and people.dtype == torch.float32
+        self.seen += len(people)
+        return torch.cat([people.mean(dim=(2, 3)), torch.full((len(people), 1), SHARED)], dim=1)[..., None, None]
 
 
 def unit(rows):
@@ -67,7 +70,7 @@ def test_they_are_computed_once_for_the_same_people_and_teacher(people, tmp_path
     again, another = MeanColour(), MeanColour()
     assert np.array_equal(Teacher(again, b"d").of_crops(people, crops, tmp_path), rows, equal_nan=True)
     Teacher(another, b"e").of_crops(people, crops, tmp_path)
-    assert (first.calls, again.calls, another.calls) == (3, 0, 3)
+    assert (first.seen, again.seen, another.seen) == (3, 0, 3)
 
 
 def test_the_mean_of_the_crops_is_taken_from_views_too(people, tmp_path):
@@ -75,9 +78,9 @@ def test_the_mean_of_the_crops_is_taken_from_views_too(people, tmp_path):
     teacher = Teacher(MeanColour(), b"d")
     rows = teacher.of_crops(people, crops, tmp_path)
     views = [(crop.rgb, crop.box) for crop in crops]
-    assert teacher.targets(views)[[0, 2, 3]] == pytest.approx(rows[[0, 2, 3]], abs=1e-6)
+    assert teacher.targets(teacher_inputs(views))[[0, 2, 3]].numpy() == pytest.approx(rows[[0, 2, 3]], abs=1e-6)
     beyond = [(crops[0].rgb, np.array([-5, -5, 80, 90], np.float32)), (crops[0].rgb, np.array([39.8, 59.9, 40, 60]))]
-    assert np.isfinite(teacher.targets(beyond)).all()
+    assert teacher.targets(teacher_inputs(beyond)).isfinite().all()
 
 
 @pytest.fixture(scope="module")
@@ -97,10 +100,10 @@ def test_a_teacher_that_sees_canvases_has_a_target_for_everybody(sources, tmp_pa
     unknown = 0
     for seed in range(6):
         batch = batches.draw(np.random.default_rng(seed))
-        assert batch["targets"].norm(dim=1).tolist() == pytest.approx([1] * 18, abs=1e-5)
+        assert batches.targets_of(batch).norm(dim=1).tolist() == pytest.approx([1] * 18, abs=1e-5)
         unknown += int((batch["labels"] == UNKNOWN).sum())
         again = batches.draw(np.random.default_rng(seed))
-        assert all(batch[key].equal(again[key]) for key in ("images", "boxes", "labels", "targets"))
+        assert all(batch[key].equal(again[key]) for key in ("images", "boxes", "labels", "shown"))
     assert unknown / 108 == pytest.approx(novel, abs=0.2)
     assert (unknown == 0) == (novel == 0) and (unknown == 108) == (novel == 1)
 
@@ -114,5 +117,16 @@ def test_without_it_people_who_do_not_exist_have_no_target(sources, tmp_path):
     for seed in range(6):
         batch = batches.draw(np.random.default_rng(seed))
         nobody = batch["labels"] == UNKNOWN
-        assert nobody.any() and not nobody.all() and batch["targets"][nobody].isnan().all()
+        assert nobody.any() and not nobody.all() and batches.targets_of(batch)[nobody].isnan().all()
     assert np.array_equal(targets, kept, equal_nan=True)  # the draw has not written into them
+
+
+def test_a_teacher_on_disk(tmp_path):
+    """An IR of the mean colour, computed by OpenVINO, one at a time."""
+    person = ops.parameter([1, 3, *INPUT], np.float32, name="data")
+    openvino.save_model(openvino.Model([ops.reduce_mean(person, [2, 3], True)], [person]), tmp_path / "mean.xml")
+    rgb = np.zeros((60, 40, 3), np.uint8)
+    rgb[..., 0], rgb[..., 2] = 40, 30
+    views = teacher_inputs([(rgb, np.array([0, 0, 40, 60])), (rgb[..., ::-1], np.array([0, 0, 40, 60]))])
+    rows = load_teacher(tmp_path / "mean.xml", torch.device("cpu")).embed(views)
+    assert rows.numpy() == pytest.approx(np.array([[0.6, 0, 0.8], [0.8, 0, 0.6]]), abs=1e-5)

@@ -22,6 +22,12 @@ Out = Annotated[Path, typer.Option(metavar="DIR", help="The run's folder; what i
 DataRoot = Annotated[
     Path | None, typer.Option(metavar="DIR", help="What the recipe's paths are relative to. Default: its own folder.")
 ]
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N", min=0, help="Processes that prepare steps. Default: on a GPU one for each core but one, else none."
+    ),
+]
 LogEvery = Annotated[int, typer.Option(metavar="N", min=1, help="Off a terminal: a line every N steps.")]
 
 
@@ -30,6 +36,7 @@ def train(
     out: Out,
     data_root: DataRoot = None,
     device: options.Device = "auto",
+    workers: Workers = None,
     log_every: LogEvery = 20,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
@@ -47,12 +54,15 @@ def train(
         out.mkdir(parents=True, exist_ok=True)
 
     from qeeps_cli.cli.training_display import training_display
+    from qeeps_cli.cores import usable_cores
     from qeeps_cli.device import describe, resolve_device
     from qeeps_cli.training.run import train as run
     from qeeps_cli.training.trainer import Interrupted
 
     place = resolve_device(device)
-    messages.detail(f"device {describe(place)}")
+    if workers is None:
+        workers = usable_cores() - 1 if place.type == "cuda" else 0
+    messages.detail(f"device {describe(place)}, {workers} processes that prepare steps")
     curves = _Curves(out, messages)
     with _Stop() as stop, training_display(messages, log_every) as display:
 
@@ -66,7 +76,7 @@ def train(
             display.say(line)
 
         try:
-            weights = run(recipe, out, place, report, say, stop.event)
+            weights = run(recipe, out, place, report, say, stop.event, workers)
         except Interrupted as stopped:
             weights = None
             where = f"step {stopped.step} of stage {stopped.stage}"

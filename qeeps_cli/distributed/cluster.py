@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from typing import Any
 
+from qeeps_cli.cores import usable_cores
 from qeeps_cli.distributed.stdout import divert
 from qeeps_cli.errors import ClusterError, UsageError
 
@@ -130,7 +131,7 @@ class Cluster:
     def _own(self) -> dict[str, Any]:
         """How a Ray of this run alone is started: nothing of it stays."""
         self._scratch = tempfile.mkdtemp(prefix="qeeps-ray-", dir="/tmp" if os.name == "posix" else None)
-        there = {"num_cpus": _cores(), "_temp_dir": self._scratch}  # short: sockets have short names
+        there = {"num_cpus": usable_cores(), "_temp_dir": self._scratch}  # short: sockets have short names
         return {"address": "local", "include_dashboard": False, **there}
 
     def _count(self) -> int:
@@ -208,11 +209,6 @@ def _muted() -> Iterator[None]:
         for number, copy in kept:
             os.dup2(copy, number)
             os.close(copy)
-
-
-def _cores() -> int:
-    """Those that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _one_line(error: Exception) -> str:

@@ -48,9 +48,14 @@ class StageConfig:
     width) of training views. absent, self_pairs: shares of pairs without the person, and of steps in which both images
     are paired with themselves (the cached search). rois: RoIs sampled in an image.
 
+    smallest: people on canvases are at least this share of the canvas high.
+
     teacher_sees: people as their pictures show them, computed once ("crops"), or each canvas as the network sees it
     ("canvases"). novel: share of canvases with people who do not exist. repeat: the canvases of `embed` come again
     after so many steps; 0: never.
+
+    discriminant: at the end of `embed`, ID Net is turned to what tells the training people apart (discriminant.py),
+    with this shrinkage; 0: it is not. With steps = 0 that is all that the stage does.
     """
 
     steps: int = 1000
@@ -67,6 +72,7 @@ class StageConfig:
     identities: int = 8
     crops_each: int = 3
     canvas: tuple[int, int] = (192, 96)
+    smallest: float = 0.42
     rois: int = 32
     absent: float = 0.25
     self_pairs: float = 0.3
@@ -76,6 +82,7 @@ class StageConfig:
     teacher_sees: str = "crops"
     novel: float = 0.0
     repeat: int = 0
+    discriminant: float = 0.0
     losses: dict[str, float] = field(default_factory=dict)
 
     def weight_of(self, loss: str) -> float:
@@ -155,6 +162,12 @@ def _parse(values: dict[str, Any], base: Path) -> TrainConfig:
     kept = values.get("keep_of_init", 0.0)
     if not 0 <= kept < 1 or (kept and "init" not in parsed):
         raise UsageError(f"keep_of_init must be from 0 to below 1, and needs an init to keep it of, got {kept:g}.")
+    turned = [name for name, stage in parsed["stages"].items() if stage.discriminant and name != "embed"]
+    if turned:
+        raise UsageError(
+            f"stages.{turned[0]} cannot have a discriminant, because QSimNet is trained with ID Net as it is: write it "
+            "under [stages.embed]."
+        )
     canvases = [name for name, stage in parsed["stages"].items() if stage.teacher_sees == "canvases"]
     if canvases and "teacher" not in parsed:
         raise UsageError(f'stages.{canvases[0]}.teacher_sees = "canvases" needs a teacher: name one at the top.')
@@ -181,6 +194,8 @@ def _stage(values: dict[str, Any]) -> StageConfig:
     _require_one_of(values.get("teacher_sees", "crops"), TEACHER_SEES, "stages.teacher_sees")
     if not 0 <= values.get("novel", 0.0) <= 1 or values.get("repeat", 0) < 0:
         raise UsageError("expected stages.novel to be a share from 0 to 1, and stages.repeat a number of steps or 0.")
+    if not 0 < values.get("smallest", 0.5) < 0.96 or values.get("discriminant", 0.0) < 0:
+        raise UsageError("expected stages.smallest to be above 0 and below 0.96, and stages.discriminant 0 or more.")
     unknown = sorted(set(values.get("losses", {})) - set(PAPER_LOSSES) - set(AUXILIARY_LOSSES))
     if unknown:
         raise UsageError(f"unknown losses {unknown}; known are {', '.join(PAPER_LOSSES + AUXILIARY_LOSSES)}.")

@@ -18,8 +18,9 @@ from qeeps_cli.training.augment import Rng, erase, jitter_boxes, photometric
 from qeeps_cli.training.pictures import read_picture
 from qeeps_cli.training.population import Person
 
-STORED_HEIGHT = 208  # pixels of the person: more than any canvas shows
+STORED_HEIGHT = 256  # pixels of the person: what a teacher sees, and more than most canvases show
 SURROUNDINGS = 0.5  # of the person's height, kept on all sides: about as far as conv3 sees beyond a box
+LARGEST = 0.96  # of a canvas's height and width
 MIN_HEIGHT = 24  # pixels; smaller people have nothing to tell them apart
 
 
@@ -104,12 +105,14 @@ def background_patches(crops: list[Crop], canvas: tuple[int, int], count: int = 
     return patches
 
 
-def paint_canvas(crop: Crop, background: np.ndarray, rng: Rng) -> tuple[np.ndarray, np.ndarray]:
+def paint_canvas(
+    crop: Crop, background: np.ndarray, rng: Rng, smallest: float = 0.42
+) -> tuple[np.ndarray, np.ndarray]:
     """An augmented training view: rgb (H, W, 3) uint8 and the RoI, (4,) xyxy.
 
-    The person is brought to a random height (small people are what frames hold), mirrored half of the time, laid with
-    what surrounds them on the background at a random place, and augmented; the RoI is loose by up to 6 % of its
-    sides, as RegNet's boxes are.
+    The person is brought to a random height (small people are what frames hold), at least `smallest` of the
+    background's, mirrored half of the time, laid with what surrounds them on the background at a random place, and
+    augmented; the RoI is loose by up to 6 % of its sides, as RegNet's boxes are.
     """
     height, width = background.shape[:2]
     canvas = background.copy()
@@ -117,11 +120,11 @@ def paint_canvas(crop: Crop, background: np.ndarray, rng: Rng) -> tuple[np.ndarr
         canvas = canvas[:, ::-1].copy()
     if rng.random() < 0.5:
         crop = _mirrored(crop)
-    person_height = height * np.exp(rng.uniform(np.log(0.42), np.log(0.96)))
+    person_height = height * np.exp(rng.uniform(np.log(smallest), np.log(LARGEST)))
     box_width, box_height = crop.box[2] - crop.box[0], crop.box[3] - crop.box[1]
     stretch = np.exp(rng.normal(0, 0.05))
     scale_y = person_height / box_height
-    scale_x = min(scale_y * stretch, 0.96 * width / box_width)
+    scale_x = min(scale_y * stretch, LARGEST * width / box_width)
     left = int(rng.integers(0, max(1, width - int(box_width * scale_x))))
     top = int(rng.integers(0, max(1, height - int(box_height * scale_y))))
     box = _paste(canvas, crop, (scale_x, scale_y), (left, top))
@@ -182,9 +185,10 @@ class CropSampler:
             group = self.by_group[self.people[self.by_label[int(labels[0])][0]].group]
             alike = rng.choice(group, size=min(identities // 2, len(group)), replace=False)
             labels = list(dict.fromkeys([*alike.tolist(), *labels.tolist()]))[:identities]
-        return [index for label in labels for index in self._of_identity(int(label), crops_each, rng)]
+        return [index for label in labels for index in self.of_identity(int(label), crops_each, rng)]
 
-    def _of_identity(self, label: int, count: int, rng: Rng) -> list[int]:
+    def of_identity(self, label: int, count: int, rng: Rng) -> list[int]:
+        """Indices into people of `count` crops; where there are fewer, some come again."""
         by_camera: dict[str, list[int]] = defaultdict(list)
         for index in rng.permutation(self.by_label[label]):
             by_camera[self.people[index].camera].append(int(index))

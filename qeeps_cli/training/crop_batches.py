@@ -1,7 +1,10 @@
 """Canvases for a step: P identities × K crops, with the teacher's targets."""
 
+from collections.abc import Iterator
+
 import numpy as np
 import torch
+from torch import Tensor
 
 from qeeps_cli.errors import DataError
 from qeeps_cli.training.augment import Rng
@@ -10,7 +13,7 @@ from qeeps_cli.training.crop_bank import MIN_HEIGHT, Crop, CropSampler, backgrou
 from qeeps_cli.training.novel_people import novel_person
 from qeeps_cli.training.population import UNKNOWN, Population
 from qeeps_cli.training.stage import Batch, stack_images
-from qeeps_cli.training.teacher import Teacher
+from qeeps_cli.training.teacher import Teacher, teacher_inputs
 
 
 class CropBatches:
@@ -40,7 +43,7 @@ class CropBatches:
 
     def draw(self, rng: np.random.Generator) -> Batch:
         """images (N, 3, H, W), boxes (N, 4), labels (N,) (UNKNOWN for people who do not exist), targets (N, D) of the
-        teacher (NaN where there is none)."""
+        crops (NaN where there is none), and where the teacher sees canvases what it is shown of them, for `targets`."""
         rows = self.sampler.draw(rng, self.config.identities, self.config.crops_each)
         labels = np.array([self.people[i].label for i in rows])
         targets = self.targets[rows]
@@ -50,17 +53,40 @@ class CropBatches:
             if self.config.novel and rng.random() < self.config.novel:
                 crop = novel_person(crop, lambda: self._anybody(rng), rng)
                 labels[place], targets[place] = UNKNOWN, np.nan
-            views.append(paint_canvas(crop, self.backgrounds[rng.integers(len(self.backgrounds))], rng))
-        if self.teacher is not None:
-            targets = self.teacher.targets(views)
-        return {
-            "images": stack_images([image for image, _ in views]),
-            "boxes": torch.from_numpy(np.stack([box for _, box in views])),
+            views.append(self._painted(crop, rng))
+        batch = _stacked(views) | {
             "labels": torch.from_numpy(labels),
             "targets": torch.from_numpy(targets),
             "count": len(rows),
             "files": sorted({str(self.people[i].path) for i in rows}),
         }
+        return batch if self.teacher is None else batch | {"shown": teacher_inputs(views)}
+
+    def targets_of(self, batch: Batch) -> Tensor:
+        """(N, D) of the teacher for a drawn batch, on its device; NaN where there is none."""
+        return batch["targets"] if self.teacher is None else self.teacher.targets(batch["shown"])
+
+    def of_many_cameras(self, rng: np.random.Generator, crops_each: int, batch: int = 64) -> Iterator[Batch]:
+        """Canvases of every identity that several cameras saw (of all, if none was), crops_each of each: images
+        (N, 3, H, W), boxes (N, 4), labels (N,)."""
+        labels, crops_of = [int(label) for label in self.sampler.labels], self.sampler.by_label
+        travelled = [label for label in labels if len({self.people[i].camera for i in crops_of[label]}) > 1]
+        rows = [i for label in travelled or labels for i in self.sampler.of_identity(label, crops_each, rng)]
+        for start in range(0, len(rows), batch):
+            some = rows[start : start + batch]
+            views = [self._painted(self.crops[i], rng) for i in some]
+            yield _stacked(views) | {"labels": torch.tensor([self.people[i].label for i in some])}
+
+    def _painted(self, crop: Crop, rng: Rng) -> tuple[np.ndarray, np.ndarray]:
+        background = self.backgrounds[rng.integers(len(self.backgrounds))]
+        return paint_canvas(crop, background, rng, self.config.smallest)
 
     def _anybody(self, rng: Rng) -> Crop:
         return self.crops[int(rng.choice(self.drawable))]
+
+
+def _stacked(views: list[tuple[np.ndarray, np.ndarray]]) -> Batch:
+    return {
+        "images": stack_images([image for image, _ in views]),
+        "boxes": torch.from_numpy(np.stack([box for _, box in views])),
+    }

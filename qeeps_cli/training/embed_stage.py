@@ -62,6 +62,7 @@ class EmbedStage:
             )
         self.config, self.crops, self.seed, self.classifier = config, crops, seed, classifier
         self.kept: dict[int, Batch] = {}
+        self.draws_anywhere = not config.repeat  # what is kept is here, and not in another process
 
     def batch(self, step: int) -> Batch:
         if not self.config.repeat:
@@ -70,10 +71,10 @@ class EmbedStage:
         return self.kept.get(place) or self.crops.draw(step_rng(self.seed, self.name, place)) | {"place": place}
 
     def losses(self, model: QEEPS, batch: Batch) -> dict[str, Tensor]:
-        embeddings = self._embeddings(model, batch)
+        embeddings, targets = self._embeddings(model, batch)
         losses = {
             "contrastive": contrastive_loss(embeddings, batch["labels"], self.config.contrastive_scale),
-            "teacher": teacher_loss(embeddings, batch["targets"]),
+            "teacher": teacher_loss(embeddings, targets),
         }
         if self.classifier is not None:
             losses["classify"] = self.classifier(embeddings, batch["labels"])
@@ -82,18 +83,20 @@ class EmbedStage:
             losses["sim_crops"] = F.cross_entropy(model.qsimnet(embeddings[first], embeddings[second]), same)
         return losses
 
-    def _embeddings(self, model: QEEPS, batch: Batch) -> Tensor:
+    def _embeddings(self, model: QEEPS, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Of the canvases, and the teacher's targets for them, (N, D) each."""
         if not self.config.repeat:
-            return embed_crops(model, batch["images"], batch["boxes"])
+            return embed_crops(model, batch["images"], batch["boxes"]), self.crops.targets_of(batch)
         if "maps" not in batch:
             with torch.no_grad():
                 maps = canvas_maps(model, batch["images"])
-            kept = {key: value for key, value in batch.items() if key != "images"}
+            kept = {key: value for key, value in batch.items() if key not in ("images", "shown")}
+            kept["targets"] = self.crops.targets_of(batch)
             batch = kept | {"maps": [None if m is None else m.half() for m in maps]}
             self.kept[batch["place"]] = batch
         dtype = batch["targets"].dtype
         maps = FeatureMaps(*[None if m is None else m.to(dtype) for m in batch["maps"]])
-        return model.roi_head.embed(model.roi_head.features(maps, list(batch["boxes"].split(1))))
+        return model.roi_head.embed(model.roi_head.features(maps, list(batch["boxes"].split(1)))), batch["targets"]
 
     def parameters(self) -> list[nn.Parameter]:
         return [] if self.classifier is None else list(self.classifier.parameters())

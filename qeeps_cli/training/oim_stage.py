@@ -18,6 +18,7 @@ class OIMStage:
     """Frames train the detector and the embedding; canvases with crops, if the recipe has any, the embedding alone."""
 
     name = "oim"
+    draws_anywhere = True
 
     def __init__(self, config: StageConfig, frames: FrameBatches, crops: CropBatches, oim: OIMLoss, seed: int):
         self.config, self.frames, self.crops, self.oim, self.seed = config, frames, crops, oim, seed
@@ -52,7 +53,7 @@ class OIMStage:
             crops = batch["crops"]
             embeddings = torch.cat([embeddings, embed_crops(model, crops["images"], crops["boxes"])])
             labels = torch.cat([labels, crops["labels"]])
-            targets = torch.cat([targets, crops["targets"]])
+            targets = torch.cat([targets, self.crops.targets_of(crops)])
         return losses | embedding_losses(embeddings, labels, targets, self.oim, self.config)
 
     def parameters(self) -> list[nn.Parameter]:

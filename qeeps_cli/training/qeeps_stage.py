@@ -25,6 +25,7 @@ class QEEPSStage:
     """A share of the steps pairs both images with themselves, as the cached search does; the others are the paper's."""
 
     name = "qeeps"
+    draws_anywhere = True
 
     def __init__(self, config: StageConfig, frames: FrameBatches, crops: CropBatches, oim: OIMLoss, seed: int):
         if len(frames.labels) == 0:
@@ -90,7 +91,7 @@ class QEEPSStage:
         if crops:
             embeddings = torch.cat([embeddings, crop_embeddings])
             labels = torch.cat([labels, crops["labels"]])
-            targets = torch.cat([targets, crops["targets"]])
+            targets = torch.cat([targets, self.crops.targets_of(crops)])
         losses |= embedding_losses(embeddings, labels, targets, self.oim, self.config)
         if model.qsimnet is not None:
             crop_labels = crops["labels"] if crops else labels[:0]

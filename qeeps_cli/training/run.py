@@ -17,6 +17,7 @@ from qeeps_cli.training.config import TrainConfig
 from qeeps_cli.training.crop_bank import Crop, load_crops
 from qeeps_cli.training.crop_batches import CropBatches
 from qeeps_cli.training.crop_validation import crop_retrieval, embed_plain, features_plain
+from qeeps_cli.training.discriminant import fold_discriminant
 from qeeps_cli.training.embed_stage import EmbedStage
 from qeeps_cli.training.frame_batches import FrameBatches
 from qeeps_cli.training.initialise import average_with_start, has_query_guidance, initialise, whiten_id_net
@@ -25,7 +26,7 @@ from qeeps_cli.training.oim_stage import OIMStage
 from qeeps_cli.training.population import Population, gather
 from qeeps_cli.training.qeeps_stage import QEEPSStage
 from qeeps_cli.training.search_validation import search_validation
-from qeeps_cli.training.stage import Stage
+from qeeps_cli.training.stage import Stage, step_rng
 from qeeps_cli.training.teacher import load_teacher
 from qeeps_cli.training.trainer import Progress, Trainer
 from qeeps_cli.weights import save_checkpoint
@@ -40,11 +41,13 @@ def train(
     report: Callable[[Progress], None],
     say: Callable[[str], None],
     stop: Event | None = None,
+    workers: int = 0,
 ) -> Path:
     """Run a recipe in the folder `out`, resuming what is there; returns the path of the checkpoint.
 
     report: called after each step. say: called with a line for people (data found, validation). stop: set to save and
-    leave. Raises DataError for unusable data or a loss that is not finite, Interrupted when stopped.
+    leave. workers: processes that prepare steps, beside this one. Raises DataError for unusable data or a loss that is
+    not finite, Interrupted when stopped.
     """
     out.mkdir(parents=True, exist_ok=True)
     population = gather(config.data)
@@ -52,9 +55,9 @@ def train(
         f"data: {len(population.frames)} frames, {len(population.people)} people with a name, "
         f"{len(population.by_label)} identities, {len(population.holdout)} crops held out"
     )
-    crops = load_crops(population.people)
+    crops = load_crops(population.people, threads=max(2, workers))
     holdout = load_crops(population.holdout)
-    teacher = load_teacher(config.teacher) if config.teacher else None
+    teacher = load_teacher(config.teacher, device) if config.teacher else None
     if teacher:
         targets = teacher.of_crops(population.people, crops, out)
         if targets.shape[1] != config.model.embedding_dim:
@@ -110,13 +113,22 @@ def train(
 
     def finish_stage(name: str, model: QEEPS) -> None:
         card = {"recipe": config.to_dict(), "stage": name, **config.card}
+        shrinkage = config.stages[name].discriminant
+        if config.keep_of_init or shrinkage:
+            model = copy.deepcopy(model).eval()  # training goes on from what was trained
         if config.keep_of_init:
-            model = copy.deepcopy(model)
             average_with_start(model, config.init, config.keep_of_init)
+        if shrinkage:
+            batches = CropBatches(population, crops, targets, config.stages[name])
+            fold_discriminant(model, batches, shrinkage, step_rng(config.seed, "discriminant", 0))
+            if holdout:
+                found = crop_retrieval(model, population.holdout, holdout, config.stages[name].canvas)
+                say(f"{name} with the discriminant: " + ", ".join(f"{k} {v}" for k, v in found.items()))
         save_checkpoint(out / f"{name}.safetensors", model, card)
         say(f"stage {name} is done: {out / name}.safetensors")
 
-    trainer = Trainer(config, make_model, out, device, make_stage, finish_stage, validate, report, stop or Event())
+    stop = stop or Event()
+    trainer = Trainer(config, make_model, out, device, make_stage, finish_stage, validate, report, stop, workers)
     trainer.run()
     return out / f"{list(config.stages)[-1]}.safetensors"
 

@@ -20,9 +20,11 @@ class Stage(Protocol):
     """
 
     name: str
+    draws_anywhere: bool  # whether `batch` may be called in other processes, forked from this one
 
     def batch(self, step: int) -> Batch:
-        """The step's data on the CPU; called in a background thread. `files` lists the pictures in it."""
+        """The step's data on the CPU; called in a background thread, or in another process. `files` lists the pictures
+        in it."""
 
     def losses(self, model: QEEPS, batch: Batch) -> dict[str, Tensor]:
         """Scalar losses by name, unweighted."""

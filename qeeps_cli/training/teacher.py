@@ -1,26 +1,34 @@
 """Targets from a re-identification teacher: unit vectors of a network trained on far more people than we have.
 
-The teacher is an OpenVINO IR (extra `teacher`), used in training only. Its embeddings of the training crops are
-computed once and kept beside the run; of canvases, while a step is prepared. See weights/README.md for which teacher
-the shipped weights had.
+The teacher is an OpenVINO IR, used in training only; OpenVINO (extra `teacher`) computes it on a CPU, PyTorch on a GPU.
+Its embeddings of the training crops are computed once and kept beside the run; of canvases, at each step. See
+weights/README.md for which teacher the shipped weights had.
 """
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
 
 from qeeps_cli.errors import DataError, UsageError
 from qeeps_cli.images import resize
 from qeeps_cli.training.crop_bank import Crop
+from qeeps_cli.training.openvino_ir import IRNetwork
 from qeeps_cli.training.population import Person
 
 INPUT = (256, 128)
+BATCH = 64  # crops that the network is given at a time
+
+Network = Callable[[Tensor], Tensor]
 
 
-def load_teacher(model: Path) -> "Teacher":
-    """The teacher of an OpenVINO IR, two files. Raises UsageError if it cannot be read, DataError without OpenVINO."""
+def load_teacher(model: Path, device: torch.device) -> "Teacher":
+    """The teacher of an OpenVINO IR, two files. Raises UsageError if it cannot be read or computed on the device,
+    DataError on a CPU without OpenVINO."""
     try:
         digest = hashlib.sha256(model.with_suffix(".bin").read_bytes()).digest()
     except OSError as error:
@@ -28,6 +36,12 @@ def load_teacher(model: Path) -> "Teacher":
             f"cannot read the teacher {model.with_suffix('.bin')}: {error.strerror}. Expected an OpenVINO model: "
             "two files, .xml and .bin."
         ) from error
+    if device.type != "cpu":
+        return Teacher(IRNetwork(model, device), digest, device)
+    return Teacher(_in_openvino(model), digest)
+
+
+def _in_openvino(model: Path) -> Network:
     try:
         import openvino
     except ImportError:
@@ -36,18 +50,19 @@ def load_teacher(model: Path) -> "Teacher":
             "out of the recipe."
         ) from None
     network = openvino.Core().compile_model(model, "CPU")
-    return Teacher(lambda person: network([person])[0], digest)
+    return lambda people: torch.from_numpy(np.concatenate([network([p[None]])[0] for p in people.numpy()]))
 
 
 class Teacher:
     """Unit vectors of people, and what of them is left when what all people have in common is taken away.
 
-    network: (1, 3, 256, 128) float32, BGR, 0 to 255, to D numbers of any shape. digest: stands for it in a file's name.
+    network: (N, 3, 256, 128) float32 on the device, BGR, 0 to 255, to N × D numbers of any shape. digest: stands for it
+    in a file's name.
     """
 
-    def __init__(self, network: Callable[[np.ndarray], np.ndarray], digest: bytes):
-        self._network, self._digest = network, digest
-        self._centre: np.ndarray | None = None
+    def __init__(self, network: Network, digest: bytes, device: str | torch.device = "cpu"):
+        self._network, self._digest, self._device = network, digest, torch.device(device)
+        self._centre: Tensor | None = None
 
     def of_crops(self, people: list[Person], crops: list[Crop], folder: Path) -> np.ndarray:
         """(N, D) float32 unit rows, NaN for people of sets that the recipe does not put before the teacher.
@@ -66,32 +81,43 @@ class Teacher:
         if path.is_file():
             found = np.load(path)["embeddings"]
         else:
-            found = self.embed((crops[i].rgb, crops[i].box) for i in wanted)
+            found = np.concatenate(list(self._in_batches([crops[i] for i in wanted])))
             np.savez(path, embeddings=found)
-        self._centre = found.mean(axis=0)
+        self._centre = torch.from_numpy(found.mean(axis=0)).to(self._device)
         embeddings = np.full((len(people), found.shape[1]), np.nan, np.float32)
-        embeddings[wanted] = _unit(found - self._centre)
+        embeddings[wanted] = self._centred(torch.from_numpy(found).to(self._device)).cpu().numpy()
         return embeddings
 
-    def targets(self, views: Iterable[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
-        """(N, D) float32 unit rows of the people in views, pairs of rgb (H, W, 3) uint8 and a box (4,) xyxy, less the
-        mean of `of_crops`, which comes first."""
-        return _unit(self.embed(views) - self._centre)
+    def targets(self, inputs: Tensor) -> Tensor:
+        """(N, D) float32 unit rows on the device, less the mean of `of_crops`, which comes first. inputs: of
+        `teacher_inputs`."""
+        return self._centred(self.embed(inputs))
 
-    def embed(self, views: Iterable[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
-        """(N, D) float32 unit rows, as the teacher gives them."""
-        return _unit(np.stack([self._network(_input(rgb, box)).reshape(-1) for rgb, box in views]))
+    def embed(self, inputs: Tensor) -> Tensor:
+        """(N, D) float32 unit rows on the device, as the teacher gives them. inputs: of `teacher_inputs`."""
+        with torch.autocast(self._device.type, enabled=False):  # a few of its layers normalise by what varies little
+            rows = self._network(inputs.to(self._device).float())
+        return F.normalize(rows.reshape(len(inputs), -1), dim=1)
+
+    def _in_batches(self, crops: list[Crop]) -> Iterator[np.ndarray]:
+        for start in range(0, len(crops), BATCH):
+            inputs = teacher_inputs((crop.rgb, crop.box) for crop in crops[start : start + BATCH])
+            yield self.embed(inputs).cpu().numpy()
+
+    def _centred(self, rows: Tensor) -> Tensor:
+        return F.normalize(rows - self._centre, dim=1)
+
+
+def teacher_inputs(views: Iterable[tuple[np.ndarray, np.ndarray]]) -> Tensor:
+    """(N, 3, 256, 128) uint8, BGR, of people in views: pairs of rgb (H, W, 3) uint8 and a box (4,) xyxy."""
+    return torch.from_numpy(np.stack([_input(rgb, box) for rgb, box in views]))
 
 
 def _input(rgb: np.ndarray, box: np.ndarray) -> np.ndarray:
-    """The person in box, at least a pixel wide and high, as the teacher wants them: (1, 3, 256, 128) BGR, 0 to 255."""
+    """The person in box, at least a pixel wide and high, as the teacher wants them: (3, 256, 128) BGR."""
     height, width = rgb.shape[:2]
     x1, y1, x2, y2 = (int(round(float(v))) for v in box)
     left, top = min(max(x1, 0), width - 1), min(max(y1, 0), height - 1)
     person = rgb[top : max(y2, top + 1), left : max(x2, left + 1)]
     shown = resize(np.ascontiguousarray(person), *INPUT)
-    return np.ascontiguousarray(shown[..., ::-1].transpose(2, 0, 1)[None], np.float32)
-
-
-def _unit(rows: np.ndarray) -> np.ndarray:
-    return (rows / np.linalg.norm(rows, axis=1, keepdims=True).clip(min=1e-6)).astype(np.float32)
+    return shown[..., ::-1].transpose(2, 0, 1)

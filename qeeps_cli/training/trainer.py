@@ -4,7 +4,6 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event
@@ -18,6 +17,7 @@ from qeeps_cli.model.qeeps import QEEPS
 from qeeps_cli.training.config import StageConfig, TrainConfig
 from qeeps_cli.training.detector_losses import People
 from qeeps_cli.training.initialise import fill
+from qeeps_cli.training.prefetch import from_a_thread, from_processes
 from qeeps_cli.training.run_state import Log, load_state, save_state
 from qeeps_cli.training.stage import Batch, Stage
 
@@ -55,7 +55,7 @@ class Trainer:
     make_model: the network of a stage, empty or as the run starts. make_stage: called with (name, model, fresh) when a
     stage begins; fresh is false when it is resumed. finish_stage: called with (name, model) when it is done. validate:
     called with (model, stage, step), returns metrics to log. report: called with a Progress after each step. stop: set
-    it to save and leave at the next step.
+    it to save and leave at the next step. workers: processes that prepare steps; 0: a thread of this one does.
     """
 
     config: TrainConfig
@@ -67,6 +67,7 @@ class Trainer:
     validate: Callable[[QEEPS, str, int], dict[str, float]]
     report: Callable[[Progress], None]
     stop: Event = field(default_factory=Event)
+    workers: int = 0
 
     def run(self) -> QEEPS:
         """Train to the end, or raise Interrupted after saving. Raises DataError naming the term when a loss is NaN."""
@@ -102,7 +103,7 @@ class Trainer:
         log = Log(self.out, name, first)
         model.train()
         saved, began, seen = time.monotonic(), time.monotonic(), 0
-        for step, batch in _prefetch(stage, first, config.steps):
+        for step, batch in self._batches(stage, first, config.steps):
             factor = learning_rate_factor(step, config)
             for group in optimizer.param_groups:
                 group["lr"] = group["base_lr"] * factor
@@ -131,6 +132,11 @@ class Trainer:
                 self._save(name, step + 1, model, optimizer, stage.state_dict(), done)
                 saved = time.monotonic()
         self.finish_stage(name, model)
+
+    def _batches(self, stage: Stage, first: int, steps: int) -> Iterator[tuple[int, Batch]]:
+        if self.workers and stage.draws_anywhere:
+            return from_processes(stage, first, steps, self.workers, pinned=self.device.type == "cuda")
+        return from_a_thread(stage, first, steps)
 
     def _step(
         self,
@@ -244,15 +250,3 @@ def _move(value, device: torch.device):
     if isinstance(value, People):
         return People(**{name: _move(tensor, device) for name, tensor in vars(value).items()})
     return value
-
-
-def _prefetch(stage: Stage, first: int, steps: int, ahead: int = 3) -> Iterator[tuple[int, Batch]]:
-    """Batches in order, made by a background thread while the step before is computed."""
-    with ThreadPoolExecutor(1) as pool:
-        waiting = [(step, pool.submit(stage.batch, step)) for step in range(first, min(first + ahead, steps))]
-        while waiting:
-            step, future = waiting.pop(0)
-            upcoming = step + ahead
-            if upcoming < steps:
-                waiting.append((upcoming, pool.submit(stage.batch, upcoming)))
-            yield step, future.result()

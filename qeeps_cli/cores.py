@@ -1,0 +1,8 @@
+"""How many processor cores there are to use."""
+
+import os
+
+
+def usable_cores() -> int:
+    """Those that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

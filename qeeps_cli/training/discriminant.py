@@ -1,0 +1,59 @@
+"""Linear discriminant analysis of what ID Net gives, folded into ID Net when a stage is done.
+
+A teacher says where people are to stand in its space, not which directions of that space change from camera to camera
+for one and the same person. Names of people whom several cameras saw say that, and two thousand are enough for 256
+directions.
+"""
+
+import torch
+from torch import Tensor
+
+from qeeps_cli.device import precision
+from qeeps_cli.model.qeeps import QEEPS
+from qeeps_cli.training.augment import Rng
+from qeeps_cli.training.crop_batches import CropBatches
+from qeeps_cli.training.embed_stage import embed_crops
+
+CROPS_EACH = 4  # of an identity, from its cameras in turn
+
+
+def discriminant(embeddings: Tensor, labels: Tensor, shrinkage: float) -> Tensor:
+    """(D, D) float64 matrix after which the cosine of unit embeddings (N, D) tells labels (N,) apart best.
+
+    With the covariances W within identities and B between them, every identity counting once, and
+    W' = W + shrinkage · tr(W)/D · I: the eigenvectors V and eigenvalues β of W'^(-1/2) B W'^(-1/2) give
+    (β/(1+β))^(1/2) Vᵀ W'^(-1/2): directions in which one person spreads no more than in another, each weighted by the
+    share of its variance that tells people apart. shrinkage: the higher, the less W is believed.
+    """
+    x = embeddings.double()
+    _, rows, counts = labels.unique(return_inverse=True, return_counts=True)
+    means = torch.zeros(len(counts), x.shape[1], dtype=x.dtype, device=x.device).index_add_(0, rows, x)
+    means /= counts[:, None]
+    away = (x - means[rows]) / counts[rows, None].sqrt()
+    within = away.T @ away / len(counts)
+    between = torch.cov(means.T, correction=0)
+    identity = torch.eye(x.shape[1], dtype=x.dtype, device=x.device)
+    floor = max(shrinkage * float(within.diagonal().mean()), torch.finfo(torch.float32).eps)  # where nobody varies
+    spread, axes = torch.linalg.eigh(within + floor * identity)
+    whitening = (axes * spread.rsqrt()).T
+    ratio, directions = torch.linalg.eigh(whitening @ between @ whitening.T)
+    ratio = ratio.clamp(min=0)
+    return (ratio / (1 + ratio)).sqrt()[:, None] * directions.T @ whitening
+
+
+@torch.no_grad()
+def fold_discriminant(model: QEEPS, crops: CropBatches, shrinkage: float, rng: Rng) -> None:
+    """Let ID Net give the discriminant directions of training people whom several cameras saw, CROPS_EACH canvases
+    each."""
+    device = next(model.parameters()).device
+    dtype = precision(device)
+    rows, labels = [], []
+    for batch in crops.of_many_cameras(rng, CROPS_EACH):
+        with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+            rows.append(embed_crops(model, batch["images"].to(device), batch["boxes"].to(device)))
+        labels.append(batch["labels"].to(device))
+    matrix = discriminant(torch.cat(rows), torch.cat(labels), shrinkage)
+    id_net = model.roi_head.id_net
+    matrix *= id_net.weight.double().norm() / (matrix @ id_net.weight.double()).norm()  # the size that it had
+    id_net.weight.copy_(matrix @ id_net.weight.double())
+    id_net.bias.copy_(matrix @ id_net.bias.double())
