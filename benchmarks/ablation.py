@@ -88,7 +88,7 @@ def main() -> None:
     options.add_argument("--variants", nargs="+", choices=list(VARIANTS), default=list(VARIANTS))
     options.add_argument("--seeds", type=int, nargs="+", default=[1])
     options.add_argument("--device", default="auto")
-    options.add_argument("--workers", type=int, default=0, help="processes that prepare steps")
+    options.add_argument("--workers", type=int, help="processes that prepare steps; default as in qeeps train")
     options.add_argument("--mode", choices=[*MODES, "oim"], default=Evaluation.mode)
     options.add_argument("--det-thresh", type=float, default=DET_THRESH)
     options.add_argument("--min-person-score", type=float, default=InferenceParams.min_person_score)
@@ -119,7 +119,7 @@ def read_sets(path: Path, data_root: Path | None) -> dict[str, FrameSet]:
 
 
 def train_all(
-    recipe: TrainConfig, seed: int, variants: Iterable[str], out: Path, device: torch.device, workers: int = 0
+    recipe: TrainConfig, seed: int, variants: Iterable[str], out: Path, device: torch.device, workers: int | None = None
 ) -> None:
     """Raises UsageError for a recipe without the stage that matters."""
     if GUIDED not in recipe.stages:
@@ -136,7 +136,7 @@ def train_all(
         train_once(own, folder(out, seed, variant), device, workers)
 
 
-def train_once(recipe: TrainConfig, out: Path, device: torch.device, workers: int = 0) -> Path:
+def train_once(recipe: TrainConfig, out: Path, device: torch.device, workers: int | None = None) -> Path:
     """The checkpoint of a run: a new one, the rest of a begun one, or a finished one as it is.
 
     Raises DataError where the folder holds a run of another recipe; Interrupted after Ctrl-C, with the state saved.

@@ -4,5 +4,5 @@ import os
 
 
 def usable_cores() -> int:
-    """Those that this process may use."""
+    """Processor cores that this process may run on."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -54,6 +54,9 @@ class ImageError(QeepsError):
         self.path = path
         self.reason = reason
 
+    def __reduce__(self):  # from one process to another
+        return type(self), (self.path, self.reason)
+
 
 class NothingToSearchError(QeepsError):
     """The gallery holds no usable image."""

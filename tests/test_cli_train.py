@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -39,8 +40,9 @@ rois = 8
 """
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-def test_an_interrupted_run_goes_on_with_the_same_command(tmp_path, preloaded, workers):
+@pytest.mark.parametrize(("workers", "sent"), [(0, signal.SIGINT), (2, signal.SIGINT), (2, signal.SIGTERM)])
+def test_an_interrupted_run_goes_on_with_the_same_command(tmp_path, preloaded, workers, sent):
+    """The signal reaches the processes that prepare steps, too, as from a terminal or a scheduler."""
     write_scene(tmp_path / "scene")
     (tmp_path / "recipe.toml").write_text(RECIPE)
     arguments = ["train", "--config", "recipe.toml", "--out", "run", "--device", "cpu", "--log-every", "1"]
@@ -48,9 +50,10 @@ def test_an_interrupted_run_goes_on_with_the_same_command(tmp_path, preloaded, w
     process = preloaded.begin(*arguments, cwd=tmp_path)
     log = tmp_path / "run" / "log.jsonl"
     process.wait_for(lambda: log.is_file() and '"step": 2' in log.read_text())
-    os.kill(process.pid, signal.SIGINT)
+    for child in [process.pid, *children(process.pid)]:
+        os.kill(child, sent)
     stopped = process.finish()
-    assert stopped.returncode == ExitCode.SIGINT and b"oim 2/" in stopped.stderr, stopped.stderr
+    assert stopped.returncode == ExitCode[sent.name] and b"oim 2/" in stopped.stderr, stopped.stderr
     assert b"saved at step" in stopped.stderr and b"the same command" in stopped.stderr
     assert b"Traceback" not in stopped.stderr
     assert not (tmp_path / "run" / "oim.safetensors").exists()
@@ -64,6 +67,10 @@ def test_an_interrupted_run_goes_on_with_the_same_command(tmp_path, preloaded, w
     assert [record["step"] for record in records if "total" in record] == list(range(1, STEPS + 1))
     with Image.open(tmp_path / "run" / "curves.png") as picture:
         assert picture.format == "PNG" and min(picture.size) > 300
+
+
+def children(pid):
+    return [int(number) for number in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 def test_a_recipe_that_is_none(tmp_path, preloaded):

@@ -6,10 +6,11 @@ import scipy.linalg
 import torch
 from training_sets import MODEL, crops_source, no_targets, tiny_recipe, tiny_stage, write_crops
 
+from qeeps_cli.errors import DataError
 from qeeps_cli.model.qeeps import QEEPS
 from qeeps_cli.training.crop_bank import load_crops
 from qeeps_cli.training.crop_batches import CropBatches
-from qeeps_cli.training.discriminant import discriminant, fold_discriminant
+from qeeps_cli.training.discriminant import CROPS_EACH, discriminant, fold_discriminant
 from qeeps_cli.training.embed_stage import embed_crops
 from qeeps_cli.training.population import gather
 from qeeps_cli.training.run import train
@@ -74,12 +75,14 @@ def model():
 
 
 def test_id_net_gives_the_turned_embeddings(tmp_path, model):
-    """Of those whom two cameras saw: the third set's people have no say."""
-    sources = [crops_source(write_crops(tmp_path / "two")), crops_source(write_crops(tmp_path / "one", cameras="A"))]
-    batches = crop_batches(sources)
-    drawn = list(batches.of_many_cameras(np.random.default_rng(3), 4))
+    """Of those whom two cameras saw: the second set's people have no say."""
+    two, one = write_crops(tmp_path / "two", identities=20), write_crops(tmp_path / "one", cameras="A")
+    batches = crop_batches([crops_source(two), crops_source(one)])
+    people = batches.across_cameras()
+    assert people == list(range(20))
+    drawn = list(batches.canvases_of(people, np.random.default_rng(3), CROPS_EACH))
     labels = torch.cat([batch["labels"] for batch in drawn])
-    assert labels.unique(return_counts=True)[1].tolist() == [4] * 5 and labels.max() == 4
+    assert labels.unique(return_counts=True)[1].tolist() == [CROPS_EACH] * 20
     with torch.no_grad():
         before = torch.cat([embed_crops(model, batch["images"], batch["boxes"]) for batch in drawn])
         size = float(model.roi_head.id_net.weight.norm())
@@ -90,14 +93,19 @@ def test_id_net_gives_the_turned_embeddings(tmp_path, model):
     assert model.roi_head.id_net.weight.norm().item() == pytest.approx(size, rel=1e-3)
 
 
-def test_where_nobody_was_seen_twice_everybody_counts(tmp_path):
-    batches = crop_batches([crops_source(write_crops(tmp_path / "one", cameras="A"))])
-    assert sum(len(batch["labels"]) for batch in batches.of_many_cameras(np.random.default_rng(3), 4)) == 20
+@pytest.mark.parametrize(("identities", "cameras"), [(DIM, "AB"), (20, "A")])
+def test_too_few_people_are_refused(tmp_path, model, identities, cameras):
+    """Fewer than there are directions would leave directions that nobody has."""
+    batches = crop_batches([crops_source(write_crops(tmp_path / "set", identities=identities, cameras=cameras))])
+    before = model.roi_head.id_net.weight.clone()
+    with pytest.raises(DataError, match=f"{DIM} directions.*two cameras saw.* has {DIM if cameras == 'AB' else 0}"):
+        fold_discriminant(model, batches, 3.0, np.random.default_rng(3))
+    assert model.roi_head.id_net.weight.equal(before)
 
 
 def test_a_stage_of_nothing_else(tmp_path):
     """steps = 0: ID Net is turned, all else is what the run started with; the holdout is measured again."""
-    source = crops_source(write_crops(tmp_path / "crops"), holdout=2)
+    source = crops_source(write_crops(tmp_path / "crops", identities=20), holdout=2)
     lines = []
 
     def run(out, **changes):

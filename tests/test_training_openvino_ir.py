@@ -57,17 +57,65 @@ def test_the_operations_in_it(network):
     assert all(f'type="{operation}"' in network.read_text() for operation in _OPERATIONS)
 
 
-def test_one_that_cannot_be_computed_is_refused_by_name(tmp_path):
+def saved(path, result, images):
+    openvino.save_model(openvino.Model([result], [images]), path)
+    return path
+
+
+FORMS = {
+    "Erf": lambda x, w: ops.erf(x),
+    "AvgPool with pads_begin 1, 1": lambda x, w: ops.avg_pool(x, [1, 1], [1, 1], [1, 1], [2, 2], True),
+    "AvgPool with rounding_type ceil": lambda x, w: ops.avg_pool(x, [3, 3], [0, 0], [0, 0], [2, 2], True, "ceil"),
+    "MaxPool with dilations 2, 2": lambda x, w: ops.max_pool(x, [1, 1], [2, 2], [0, 0], [0, 0], [2, 2]).output(0),
+    "Convolution with auto_pad same_upper": (
+        lambda x, w: ops.convolution(x, w, [1, 1], [0, 0], [0, 0], [1, 1], "same_upper")
+    ),
+    "MVN with eps_mode OUTSIDE_SQRT": lambda x, w: ops.mvn(x, np.array([2, 3]), True, 1e-5, "OUTSIDE_SQRT"),
+    "MVN with normalize_variance false": lambda x, w: ops.mvn(x, np.array([2, 3]), False, 1e-5, "INSIDE_SQRT"),
+}
+
+
+@pytest.mark.parametrize("named", FORMS)
+def test_what_cannot_be_computed_is_refused_by_name(tmp_path, named):
+    images = ops.parameter([1, 3, 9, 9], np.float32)
+    weights = ops.constant(np.ones((4, 3, 3, 3), np.float32))
+    path = saved(tmp_path / "net.xml", FORMS[named](images, weights), images)
+    with pytest.raises(UsageError, match=rf"net\.xml.*{named}.*--device cpu"):
+        IRNetwork(path, torch.device("cpu"))
+
+
+def test_forms_of_other_exporters(tmp_path):
+    """A PReLU of the channels, where there are as many as columns; indices from the end; a constant brought to a
+    shape."""
+    images = ops.parameter([1, 5, 4, 5], np.float32)
+    scale = ops.reshape(ops.constant(np.arange(1, 6, dtype=np.float32)), ops.constant(np.array([1, -1, 1, 1])), False)
+    x = ops.prelu(ops.multiply(images, scale), ops.constant(np.linspace(-1, 2, 5).astype(np.float32)))
+    x = ops.gather(x, ops.constant(np.array([-1, 0])), ops.constant(np.array([1])))
+    path = saved(tmp_path / "net.xml", x, images)
+    given = np.random.default_rng(0).normal(0, 1, (2, 5, 4, 5)).astype(np.float32)
+    reference = openvino.Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    expected = np.concatenate([reference(image[None])[0] for image in given])
+    assert IRNetwork(path, torch.device("cpu"))(torch.from_numpy(given)).numpy() == pytest.approx(expected, abs=1e-2)
+
+
+def test_several_results_are_refused(tmp_path):
     images = ops.parameter([1, 3, 4, 4], np.float32)
-    openvino.save_model(openvino.Model([ops.erf(images)], [images]), tmp_path / "net.xml")
-    with pytest.raises(UsageError, match=r"net\.xml.*Erf"):
+    openvino.save_model(openvino.Model([ops.relu(images), ops.sigmoid(images)], [images]), tmp_path / "net.xml")
+    with pytest.raises(UsageError, match="one input and one result"):
         IRNetwork(tmp_path / "net.xml", torch.device("cpu"))
 
 
-@pytest.mark.parametrize("content", [None, b"", b"<net>"])
+def test_weights_that_end_early(tmp_path, network):
+    (tmp_path / "net.xml").write_bytes(network.read_bytes())
+    (tmp_path / "net.bin").write_bytes(network.with_suffix(".bin").read_bytes()[:200])
+    with pytest.raises(UsageError, match=r"net\.xml"):
+        IRNetwork(tmp_path / "net.xml", torch.device("cpu"))
+
+
+@pytest.mark.parametrize("content", [None, b"", b"<net>", b"<net/>"])
 def test_one_that_cannot_be_read(tmp_path, content):
     if content is not None:
         (tmp_path / "net.xml").write_bytes(content)
         (tmp_path / "net.bin").write_bytes(b"")
-    with pytest.raises(UsageError, match=r"cannot read.*net\.xml"):
+    with pytest.raises(UsageError, match=r"cannot .*net\.xml"):
         IRNetwork(tmp_path / "net.xml", torch.device("cpu"))

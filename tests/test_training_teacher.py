@@ -103,7 +103,7 @@ def test_a_teacher_that_sees_canvases_has_a_target_for_everybody(sources, tmp_pa
         assert batches.targets_of(batch).norm(dim=1).tolist() == pytest.approx([1] * 18, abs=1e-5)
         unknown += int((batch["labels"] == UNKNOWN).sum())
         again = batches.draw(np.random.default_rng(seed))
-        assert all(batch[key].equal(again[key]) for key in ("images", "boxes", "labels", "shown"))
+        assert all(batch[key].equal(again[key]) for key in ("images", "boxes", "labels", "teacher_inputs"))
     assert unknown / 108 == pytest.approx(novel, abs=0.2)
     assert (unknown == 0) == (novel == 0) and (unknown == 108) == (novel == 1)
 

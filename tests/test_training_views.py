@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from training_sets import (
+    CANVAS,
     CLOTHES,
     COLOURS,
     HEIGHT,
@@ -12,15 +13,19 @@ from training_sets import (
     VIEW,
     WIDTH,
     Standing,
+    batches_of,
     colour_mask,
     dress,
+    frames_source,
     ground,
     is_mirrored,
+    tiny_stage,
+    write_scene,
 )
 
 from qeeps_cli.errors import DataError
 from qeeps_cli.training.augment import erase, jitter_boxes, photometric
-from qeeps_cli.training.crop_bank import Crop, _paste, cut, paint_canvas
+from qeeps_cli.training.crop_bank import STORED_HEIGHT, Crop, _paste, cut, paint_canvas
 from qeeps_cli.training.population import Frame
 from qeeps_cli.training.views import PADDING, crop_view, view
 
@@ -209,7 +214,7 @@ def test_a_person_is_cut_out_with_surroundings():
     rgb = ground(400, 300)
     rgb[50:350, 100:200] = np.where(COLOURS[0], HIGH, LOW)
     crop = cut(rgb, (100.0, 50.0, 200.0, 350.0))
-    assert crop.box[3] - crop.box[1] == pytest.approx(208, abs=1)  # stored no larger than any canvas shows
+    assert crop.box[3] - crop.box[1] == pytest.approx(STORED_HEIGHT, abs=1)
     assert extent(crop.rgb, COLOURS[0]) == pytest.approx(crop.box, abs=1.5)
     assert crop.box[0] == pytest.approx(100 * 208 / 300, abs=2)  # to the edge of the picture
     assert crop.box[1] == pytest.approx(50 * 208 / 300, abs=2)
@@ -229,7 +234,7 @@ def test_a_canvas_shows_the_person_in_the_roi(clothes):
     crop = Crop(rgb, np.array([6, 8, 26, 58], np.float32))
     mirrored, heights = set(), []
     for seed in range(24):
-        canvas, roi = paint_canvas(crop, ground(96, 64), np.random.default_rng(seed))
+        canvas, roi = paint_canvas(crop, ground(96, 64), np.random.default_rng(seed), 0.42)
         assert canvas.shape == (96, 64, 3) and canvas.dtype == np.uint8 and roi.dtype == np.float32
         coloured = colour_mask(canvas, clothes[0]) | colour_mask(canvas, clothes[1])
         y, x = np.nonzero(coloured)
@@ -242,6 +247,15 @@ def test_a_canvas_shows_the_person_in_the_roi(clothes):
     assert min(heights) < 0.6 and max(heights) > 0.75
 
 
+def test_the_smallest_people_are_as_high_as_the_recipe_says(tmp_path):
+    sources = [frames_source(write_scene(tmp_path / "scene"))]
+    for smallest in (0.2, 0.7):
+        _, _, batches = batches_of(sources, tiny_stage(identities=6, crops_each=8, smallest=smallest))
+        boxes = batches.draw(np.random.default_rng(1))["boxes"]
+        lowest = float((boxes[:, 3] - boxes[:, 1]).min()) / CANVAS[0]
+        assert 0.85 * smallest < lowest < 1.4 * smallest  # boxes are loose by up to 6 % on each side
+
+
 def test_what_surrounds_a_person_is_on_the_canvas():
     """As in a frame, where conv3 sees beyond the box; farther away is background."""
     beyond = 0
@@ -249,7 +263,7 @@ def test_what_surrounds_a_person_is_on_the_canvas():
     rgb[100:150, 80:100] = np.where(COLOURS[1], HIGH, LOW)
     crop = cut(rgb, (80.0, 100.0, 100.0, 150.0))
     for seed in range(20):
-        canvas, roi = paint_canvas(crop, np.zeros((96, 48, 3), np.uint8), np.random.default_rng(seed))
+        canvas, roi = paint_canvas(crop, np.zeros((96, 48, 3), np.uint8), np.random.default_rng(seed), 0.42)
         x1, y1, x2, y2 = (int(v) for v in roi)
         around = np.ones(canvas.shape[:2], bool)
         around[max(0, y1 - 3) : y2 + 3, max(0, x1 - 3) : x2 + 3] = False

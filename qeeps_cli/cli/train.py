@@ -25,7 +25,7 @@ DataRoot = Annotated[
 Workers = Annotated[
     int | None,
     typer.Option(
-        metavar="N", min=0, help="Processes that prepare steps. Default: on a GPU one for each core but one, else none."
+        metavar="N", min=0, help="Processes that prepare steps. Default: on a GPU one a core, at most 16; else none."
     ),
 ]
 LogEvery = Annotated[int, typer.Option(metavar="N", min=1, help="Off a terminal: a line every N steps.")]
@@ -54,15 +54,12 @@ def train(
         out.mkdir(parents=True, exist_ok=True)
 
     from qeeps_cli.cli.training_display import training_display
-    from qeeps_cli.cores import usable_cores
     from qeeps_cli.device import describe, resolve_device
     from qeeps_cli.training.run import train as run
     from qeeps_cli.training.trainer import Interrupted
 
     place = resolve_device(device)
-    if workers is None:
-        workers = usable_cores() - 1 if place.type == "cuda" else 0
-    messages.detail(f"device {describe(place)}, {workers} processes that prepare steps")
+    messages.detail(f"device {describe(place)}")
     curves = _Curves(out, messages)
     with _Stop() as stop, training_display(messages, log_every) as display:
 

@@ -3,6 +3,7 @@
 See docs/training.md for a commented example; every key has the default below.
 """
 
+import math
 import tomllib
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -15,6 +16,7 @@ STAGES = ("embed", "oim", "qeeps")
 USES = ("frames", "crops", "both")
 OPTIMIZERS = ("adamw", "sgd")
 TEACHER_SEES = ("crops", "canvases")
+LARGEST = 0.96  # of a canvas's height and width: the largest person on it
 
 # The seven terms of Eq. 3, then the auxiliary ones of docs/decisions.md, which are off unless a recipe asks for them.
 PAPER_LOSSES = ("cls", "reg", "rpn_cls", "rpn_reg", "oim", "qrpn", "sim")
@@ -162,11 +164,11 @@ def _parse(values: dict[str, Any], base: Path) -> TrainConfig:
     kept = values.get("keep_of_init", 0.0)
     if not 0 <= kept < 1 or (kept and "init" not in parsed):
         raise UsageError(f"keep_of_init must be from 0 to below 1, and needs an init to keep it of, got {kept:g}.")
-    turned = [name for name, stage in parsed["stages"].items() if stage.discriminant and name != "embed"]
-    if turned:
+    misplaced = [name for name, stage in parsed["stages"].items() if stage.discriminant]
+    if misplaced and (misplaced != ["embed"] or list(parsed["stages"]) != ["embed"]):
         raise UsageError(
-            f"stages.{turned[0]} cannot have a discriminant, because QSimNet is trained with ID Net as it is: write it "
-            "under [stages.embed]."
+            f"stages.{misplaced[0]}.discriminant: only a recipe of the stage embed alone may have one, because other "
+            "stages go on from ID Net as it was trained."
         )
     canvases = [name for name, stage in parsed["stages"].items() if stage.teacher_sees == "canvases"]
     if canvases and "teacher" not in parsed:
@@ -194,8 +196,11 @@ def _stage(values: dict[str, Any]) -> StageConfig:
     _require_one_of(values.get("teacher_sees", "crops"), TEACHER_SEES, "stages.teacher_sees")
     if not 0 <= values.get("novel", 0.0) <= 1 or values.get("repeat", 0) < 0:
         raise UsageError("expected stages.novel to be a share from 0 to 1, and stages.repeat a number of steps or 0.")
-    if not 0 < values.get("smallest", 0.5) < 0.96 or values.get("discriminant", 0.0) < 0:
-        raise UsageError("expected stages.smallest to be above 0 and below 0.96, and stages.discriminant 0 or more.")
+    smallest, discriminant = values.get("smallest", StageConfig.smallest), values.get("discriminant", 0.0)
+    if not 0 < smallest < LARGEST:
+        raise UsageError(f"expected stages.smallest to be above 0 and below {LARGEST}, got {smallest:g}.")
+    if not 0 <= discriminant < math.inf:
+        raise UsageError(f"expected stages.discriminant to be a finite number from 0 on, got {discriminant:g}.")
     unknown = sorted(set(values.get("losses", {})) - set(PAPER_LOSSES) - set(AUXILIARY_LOSSES))
     if unknown:
         raise UsageError(f"unknown losses {unknown}; known are {', '.join(PAPER_LOSSES + AUXILIARY_LOSSES)}.")

@@ -15,12 +15,12 @@ import numpy as np
 from qeeps_cli.errors import DataError
 from qeeps_cli.images import resize
 from qeeps_cli.training.augment import Rng, erase, jitter_boxes, photometric
+from qeeps_cli.training.config import LARGEST
 from qeeps_cli.training.pictures import read_picture
 from qeeps_cli.training.population import Person
 
 STORED_HEIGHT = 256  # pixels of the person: what a teacher sees, and more than most canvases show
 SURROUNDINGS = 0.5  # of the person's height, kept on all sides: about as far as conv3 sees beyond a box
-LARGEST = 0.96  # of a canvas's height and width
 MIN_HEIGHT = 24  # pixels; smaller people have nothing to tell them apart
 
 
@@ -106,7 +106,7 @@ def background_patches(crops: list[Crop], canvas: tuple[int, int], count: int = 
 
 
 def paint_canvas(
-    crop: Crop, background: np.ndarray, rng: Rng, smallest: float = 0.42
+    crop: Crop, background: np.ndarray, rng: Rng, smallest: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """An augmented training view: rgb (H, W, 3) uint8 and the RoI, (4,) xyxy.
 

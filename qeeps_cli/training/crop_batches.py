@@ -43,7 +43,7 @@ class CropBatches:
 
     def draw(self, rng: np.random.Generator) -> Batch:
         """images (N, 3, H, W), boxes (N, 4), labels (N,) (UNKNOWN for people who do not exist), targets (N, D) of the
-        crops (NaN where there is none), and where the teacher sees canvases what it is shown of them, for `targets`."""
+        crops (NaN where there is none), and where the teacher sees canvases what it is shown, for `targets_of`."""
         rows = self.sampler.draw(rng, self.config.identities, self.config.crops_each)
         labels = np.array([self.people[i].label for i in rows])
         targets = self.targets[rows]
@@ -60,18 +60,22 @@ class CropBatches:
             "count": len(rows),
             "files": sorted({str(self.people[i].path) for i in rows}),
         }
-        return batch if self.teacher is None else batch | {"shown": teacher_inputs(views)}
+        return batch if self.teacher is None else batch | {"teacher_inputs": teacher_inputs(views)}
 
     def targets_of(self, batch: Batch) -> Tensor:
         """(N, D) of the teacher for a drawn batch, on its device; NaN where there is none."""
-        return batch["targets"] if self.teacher is None else self.teacher.targets(batch["shown"])
+        return batch["targets"] if self.teacher is None else self.teacher.targets(batch["teacher_inputs"])
 
-    def of_many_cameras(self, rng: np.random.Generator, crops_each: int, batch: int = 64) -> Iterator[Batch]:
-        """Canvases of every identity that several cameras saw (of all, if none was), crops_each of each: images
-        (N, 3, H, W), boxes (N, 4), labels (N,)."""
+    def across_cameras(self) -> list[int]:
+        """Labels of the identities that several cameras saw."""
         labels, crops_of = [int(label) for label in self.sampler.labels], self.sampler.by_label
-        travelled = [label for label in labels if len({self.people[i].camera for i in crops_of[label]}) > 1]
-        rows = [i for label in travelled or labels for i in self.sampler.of_identity(label, crops_each, rng)]
+        return [label for label in labels if len({self.people[i].camera for i in crops_of[label]}) > 1]
+
+    def canvases_of(
+        self, labels: list[int], rng: np.random.Generator, crops_each: int, batch: int = 64
+    ) -> Iterator[Batch]:
+        """Canvases of these identities, crops_each of each: images (N, 3, H, W), boxes (N, 4), labels (N,)."""
+        rows = [i for label in labels for i in self.sampler.of_identity(label, crops_each, rng)]
         for start in range(0, len(rows), batch):
             some = rows[start : start + batch]
             views = [self._painted(self.crops[i], rng) for i in some]

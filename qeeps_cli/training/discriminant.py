@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from qeeps_cli.device import precision
+from qeeps_cli.errors import DataError
 from qeeps_cli.model.qeeps import QEEPS
 from qeeps_cli.training.augment import Rng
 from qeeps_cli.training.crop_batches import CropBatches
@@ -18,23 +19,24 @@ CROPS_EACH = 4  # of an identity, from its cameras in turn
 
 
 def discriminant(embeddings: Tensor, labels: Tensor, shrinkage: float) -> Tensor:
-    """(D, D) float64 matrix after which the cosine of unit embeddings (N, D) tells labels (N,) apart best.
+    """(D, D) float64 matrix after which the cosine of unit embeddings (N, D) tells labels (N,) apart better.
 
     With the covariances W within identities and B between them, every identity counting once, and
     W' = W + shrinkage · tr(W)/D · I: the eigenvectors V and eigenvalues β of W'^(-1/2) B W'^(-1/2) give
-    (β/(1+β))^(1/2) Vᵀ W'^(-1/2): directions in which one person spreads no more than in another, each weighted by the
-    share of its variance that tells people apart. shrinkage: the higher, the less W is believed.
+    (β/(1+β))^(1/2) Vᵀ W'^(-1/2): one person spreads alike in all directions, each of which is then weighted by the root
+    of the share of its variance that tells people apart (Fisher 1936). shrinkage: the higher, the less W is believed.
+    Means of a few crops hold a part of W, which is not taken from B: no direction is given up.
     """
     x = embeddings.double()
     _, rows, counts = labels.unique(return_inverse=True, return_counts=True)
     means = torch.zeros(len(counts), x.shape[1], dtype=x.dtype, device=x.device).index_add_(0, rows, x)
     means /= counts[:, None]
-    away = (x - means[rows]) / counts[rows, None].sqrt()
-    within = away.T @ away / len(counts)
+    deviations = (x - means[rows]) / counts[rows, None].sqrt()
+    within = deviations.T @ deviations / len(counts)
     between = torch.cov(means.T, correction=0)
-    identity = torch.eye(x.shape[1], dtype=x.dtype, device=x.device)
+    eye = torch.eye(x.shape[1], dtype=x.dtype, device=x.device)
     floor = max(shrinkage * float(within.diagonal().mean()), torch.finfo(torch.float32).eps)  # where nobody varies
-    spread, axes = torch.linalg.eigh(within + floor * identity)
+    spread, axes = torch.linalg.eigh(within + floor * eye)
     whitening = (axes * spread.rsqrt()).T
     ratio, directions = torch.linalg.eigh(whitening @ between @ whitening.T)
     ratio = ratio.clamp(min=0)
@@ -44,11 +46,20 @@ def discriminant(embeddings: Tensor, labels: Tensor, shrinkage: float) -> Tensor
 @torch.no_grad()
 def fold_discriminant(model: QEEPS, crops: CropBatches, shrinkage: float, rng: Rng) -> None:
     """Let ID Net give the discriminant directions of training people whom several cameras saw, CROPS_EACH canvases
-    each."""
+    each.
+
+    Raises DataError where they are fewer than ID Net has directions.
+    """
     device = next(model.parameters()).device
     dtype = precision(device)
+    people = crops.across_cameras()
+    if len(people) <= model.config.embedding_dim:
+        raise DataError(
+            f"a discriminant of {model.config.embedding_dim} directions needs more people than that whom two cameras "
+            f"saw; the training data has {len(people)}. Add a set that shows more, or leave `discriminant` out."
+        )
     rows, labels = [], []
-    for batch in crops.of_many_cameras(rng, CROPS_EACH):
+    for batch in crops.canvases_of(people, rng, CROPS_EACH):
         with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
             rows.append(embed_crops(model, batch["images"].to(device), batch["boxes"].to(device)))
         labels.append(batch["labels"].to(device))

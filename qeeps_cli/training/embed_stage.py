@@ -62,7 +62,7 @@ class EmbedStage:
             )
         self.config, self.crops, self.seed, self.classifier = config, crops, seed, classifier
         self.kept: dict[int, Batch] = {}
-        self.draws_anywhere = not config.repeat  # what is kept is here, and not in another process
+        self.batch_is_stateless = not config.repeat  # what is kept is here, and not in another process
 
     def batch(self, step: int) -> Batch:
         if not self.config.repeat:
@@ -90,7 +90,7 @@ class EmbedStage:
         if "maps" not in batch:
             with torch.no_grad():
                 maps = canvas_maps(model, batch["images"])
-            kept = {key: value for key, value in batch.items() if key not in ("images", "shown")}
+            kept = {key: value for key, value in batch.items() if key not in ("images", "teacher_inputs")}
             kept["targets"] = self.crops.targets_of(batch)
             batch = kept | {"maps": [None if m is None else m.half() for m in maps]}
             self.kept[batch["place"]] = batch

@@ -18,7 +18,7 @@ class OIMStage:
     """Frames train the detector and the embedding; canvases with crops, if the recipe has any, the embedding alone."""
 
     name = "oim"
-    draws_anywhere = True
+    batch_is_stateless = True
 
     def __init__(self, config: StageConfig, frames: FrameBatches, crops: CropBatches, oim: OIMLoss, seed: int):
         self.config, self.frames, self.crops, self.oim, self.seed = config, frames, crops, oim, seed

@@ -25,7 +25,7 @@ class QEEPSStage:
     """A share of the steps pairs both images with themselves, as the cached search does; the others are the paper's."""
 
     name = "qeeps"
-    draws_anywhere = True
+    batch_is_stateless = True
 
     def __init__(self, config: StageConfig, frames: FrameBatches, crops: CropBatches, oim: OIMLoss, seed: int):
         if len(frames.labels) == 0:

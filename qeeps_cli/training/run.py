@@ -24,6 +24,7 @@ from qeeps_cli.training.initialise import average_with_start, has_query_guidance
 from qeeps_cli.training.oim import OIMLoss
 from qeeps_cli.training.oim_stage import OIMStage
 from qeeps_cli.training.population import Population, gather
+from qeeps_cli.training.prefetch import default_workers, require_workers
 from qeeps_cli.training.qeeps_stage import QEEPSStage
 from qeeps_cli.training.search_validation import search_validation
 from qeeps_cli.training.stage import Stage, step_rng
@@ -41,14 +42,16 @@ def train(
     report: Callable[[Progress], None],
     say: Callable[[str], None],
     stop: Event | None = None,
-    workers: int = 0,
+    workers: int | None = None,
 ) -> Path:
     """Run a recipe in the folder `out`, resuming what is there; returns the path of the checkpoint.
 
     report: called after each step. say: called with a line for people (data found, validation). stop: set to save and
-    leave. workers: processes that prepare steps, beside this one. Raises DataError for unusable data or a loss that is
-    not finite, Interrupted when stopped.
+    leave. workers: processes that prepare steps, beside this one; None: `default_workers`. Raises DataError for
+    unusable data or a loss that is not finite, Interrupted when stopped.
     """
+    workers = default_workers(device) if workers is None else workers
+    require_workers(workers)
     out.mkdir(parents=True, exist_ok=True)
     population = gather(config.data)
     say(
@@ -121,6 +124,8 @@ def train(
         if shrinkage:
             batches = CropBatches(population, crops, targets, config.stages[name])
             fold_discriminant(model, batches, shrinkage, step_rng(config.seed, "discriminant", 0))
+            if model.qsimnet is not None:
+                say("QSimNet was trained with ID Net as it was before: run qeeps calibrate --spread 0 on the result")
             if holdout:
                 found = crop_retrieval(model, population.holdout, holdout, config.stages[name].canvas)
                 say(f"{name} with the discriminant: " + ", ".join(f"{k} {v}" for k, v in found.items()))

@@ -20,7 +20,7 @@ class Stage(Protocol):
     """
 
     name: str
-    draws_anywhere: bool  # whether `batch` may be called in other processes, forked from this one
+    batch_is_stateless: bool  # whether `batch` may be called in other processes, forked from this one
 
     def batch(self, step: int) -> Batch:
         """The step's data on the CPU; called in a background thread, or in another process. `files` lists the pictures

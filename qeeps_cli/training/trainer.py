@@ -134,7 +134,7 @@ class Trainer:
         self.finish_stage(name, model)
 
     def _batches(self, stage: Stage, first: int, steps: int) -> Iterator[tuple[int, Batch]]:
-        if self.workers and stage.draws_anywhere:
+        if self.workers and stage.batch_is_stateless:
             return from_processes(stage, first, steps, self.workers, pinned=self.device.type == "cuda")
         return from_a_thread(stage, first, steps)
 
