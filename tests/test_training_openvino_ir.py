@@ -119,3 +119,11 @@ def test_one_that_cannot_be_read(tmp_path, content):
         (tmp_path / "net.bin").write_bytes(b"")
     with pytest.raises(UsageError, match=r"cannot .*net\.xml"):
         IRNetwork(tmp_path / "net.xml", torch.device("cpu"))
+
+
+@pytest.mark.gpu
+def test_on_a_gpu(network):
+    images = torch.from_numpy(np.random.default_rng(1).uniform(0, 255, (3, 3, 16, 8)).astype(np.float32))
+    on_cpu = IRNetwork(network, torch.device("cpu"))(images)
+    on_gpu = IRNetwork(network, torch.device("cuda"))(images.cuda())
+    assert on_gpu.is_cuda and on_gpu.cpu().numpy() == pytest.approx(on_cpu.numpy(), abs=1e-2)  # TF32

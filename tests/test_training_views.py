@@ -216,8 +216,8 @@ def test_a_person_is_cut_out_with_surroundings():
     crop = cut(rgb, (100.0, 50.0, 200.0, 350.0))
     assert crop.box[3] - crop.box[1] == pytest.approx(STORED_HEIGHT, abs=1)
     assert extent(crop.rgb, COLOURS[0]) == pytest.approx(crop.box, abs=1.5)
-    assert crop.box[0] == pytest.approx(100 * 208 / 300, abs=2)  # to the edge of the picture
-    assert crop.box[1] == pytest.approx(50 * 208 / 300, abs=2)
+    assert crop.box[0] == pytest.approx(100 * STORED_HEIGHT / 300, abs=2)  # to the edge of the picture
+    assert crop.box[1] == pytest.approx(50 * STORED_HEIGHT / 300, abs=2)
     narrow = cut(ground(400, 900), (400.0, 100.0, 440.0, 200.0))
     assert narrow.box.tolist() == [50, 50, 90, 150] and narrow.rgb.shape == (200, 140, 3)
     whole = cut(rgb[:100, :50], None)
