@@ -17,6 +17,7 @@ PACKAGE = Path(__file__).parent.parent / "qeeps_cli"
 FLOORS = {
     "errors": 0,
     "clock": 0,
+    "cores": 0,
     "types": 0,
     "boxes": 0,
     "images": 1,

@@ -156,7 +156,7 @@ def test_a_loss_that_is_not_finite(tmp_path, stage_name, changes, term):
 
 def test_a_teacher_that_is_missing_or_has_nobody_to_teach(tmp_path):
     with pytest.raises(UsageError, match=r"cannot read the teacher .*teacher\.bin"):
-        load_teacher(tmp_path / "teacher.xml")
+        load_teacher(tmp_path / "teacher.xml", torch.device("cpu"))
     nobody = [Person(tmp_path / "a.jpg", None, 0, "A", "crops")]
     with pytest.raises(UsageError, match="no set has `teacher = true`"):
         Teacher(lambda person: person, b"").of_crops(nobody, [], tmp_path)
