@@ -19,7 +19,8 @@ demo: $(VENV)/.installed
 	@echo "Look at the best matches beside the person searched for:"
 	@echo "  demo-results/rendered/contact_sheet.jpg   rendered frames of a bookstore and a street"
 	@echo "  demo-results/cctv/contact_sheet.jpg       a surveillance camera"
-	@echo "and, beside them: report.html to look through the matches, annotated/ with the frames, results.json with the numbers."
+	@echo "The rendered people dress alike: the three best are the woman, the fourth is a man in a shirt like her coat."
+	@echo "Beside the sheets: report.html to look through the matches, annotated/ with the frames, results.json with the numbers."
 
 test: $(VENV)/.installed-test
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder

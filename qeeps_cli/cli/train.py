@@ -25,7 +25,9 @@ DataRoot = Annotated[
 Workers = Annotated[
     int | None,
     typer.Option(
-        metavar="N", min=0, help="Processes that prepare steps. Default: on a GPU one a core, at most 16; else none."
+        metavar="N",
+        min=0,
+        help="Processes that prepare steps. Default: on a GPU one for each core but one, at most 16; else none.",
     ),
 ]
 LogEvery = Annotated[int, typer.Option(metavar="N", min=1, help="Off a terminal: a line every N steps.")]
