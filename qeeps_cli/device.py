@@ -74,6 +74,12 @@ def precision(device: torch.device) -> torch.dtype:
     return torch.bfloat16 if fast else torch.float32
 
 
+def autocast(device: torch.device) -> torch.autocast:
+    """A context in which the network computes in `precision`."""
+    dtype = precision(device)
+    return torch.autocast(device.type, dtype, enabled=dtype != torch.float32)
+
+
 def describe(device: torch.device) -> str:
     """The device's name for people, such as "NVIDIA A100 (cuda:0)" or "AMD EPYC (cpu, 2 threads)"."""
     if device.type == "cuda":

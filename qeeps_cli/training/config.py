@@ -165,7 +165,7 @@ def _parse(values: dict[str, Any], base: Path) -> TrainConfig:
     if not 0 <= kept < 1 or (kept and "init" not in parsed):
         raise UsageError(f"keep_of_init must be from 0 to below 1, and needs an init to keep it of, got {kept:g}.")
     misplaced = [name for name, stage in parsed["stages"].items() if stage.discriminant]
-    if misplaced and (misplaced != ["embed"] or list(parsed["stages"]) != ["embed"]):
+    if misplaced and list(parsed["stages"]) != ["embed"]:
         raise UsageError(
             f"stages.{misplaced[0]}.discriminant: only a recipe of the stage embed alone may have one, because other "
             "stages go on from ID Net as it was trained."

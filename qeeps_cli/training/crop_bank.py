@@ -105,9 +105,7 @@ def background_patches(crops: list[Crop], canvas: tuple[int, int], count: int = 
     return patches
 
 
-def paint_canvas(
-    crop: Crop, background: np.ndarray, rng: Rng, smallest: float
-) -> tuple[np.ndarray, np.ndarray]:
+def paint_canvas(crop: Crop, background: np.ndarray, rng: Rng, smallest: float) -> tuple[np.ndarray, np.ndarray]:
     """An augmented training view: rgb (H, W, 3) uint8 and the RoI, (4,) xyxy.
 
     The person is brought to a random height (small people are what frames hold), at least `smallest` of the

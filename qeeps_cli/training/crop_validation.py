@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from qeeps_cli.device import precision
+from qeeps_cli.device import autocast
 from qeeps_cli.evaluation.metrics import average_precision
 from qeeps_cli.images import resize
 from qeeps_cli.model.qeeps import QEEPS
@@ -51,13 +51,12 @@ def features_plain(model: QEEPS, crops: list[Crop], canvas: tuple[int, int], bat
 @torch.no_grad()
 def _run(model: QEEPS, forward: Forward, crops: list[Crop], canvas: tuple[int, int], batch: int) -> np.ndarray:
     device = next(model.parameters()).device
-    dtype = precision(device)
     rows = []
     for start in range(0, len(crops), batch):
         views = [_centred(crop, canvas) for crop in crops[start : start + batch]]
         images = stack_images([image for image, _ in views]).to(device)
         boxes = torch.tensor(np.stack([box for _, box in views]), device=device)
-        with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+        with autocast(device):
             rows.append(forward(model, images, boxes).float().cpu().numpy())
     return np.concatenate(rows)
 

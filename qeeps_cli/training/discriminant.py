@@ -8,7 +8,7 @@ directions.
 import torch
 from torch import Tensor
 
-from qeeps_cli.device import precision
+from qeeps_cli.device import autocast
 from qeeps_cli.errors import DataError
 from qeeps_cli.model.qeeps import QEEPS
 from qeeps_cli.training.augment import Rng
@@ -51,7 +51,6 @@ def fold_discriminant(model: QEEPS, crops: CropBatches, shrinkage: float, rng: R
     Raises DataError where they are fewer than ID Net has directions.
     """
     device = next(model.parameters()).device
-    dtype = precision(device)
     people = crops.across_cameras()
     if len(people) <= model.config.embedding_dim:
         raise DataError(
@@ -60,11 +59,12 @@ def fold_discriminant(model: QEEPS, crops: CropBatches, shrinkage: float, rng: R
         )
     rows, labels = [], []
     for batch in crops.canvases_of(people, rng, CROPS_EACH):
-        with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+        with autocast(device):
             rows.append(embed_crops(model, batch["images"].to(device), batch["boxes"].to(device)))
         labels.append(batch["labels"].to(device))
     matrix = discriminant(torch.cat(rows), torch.cat(labels), shrinkage)
     id_net = model.roi_head.id_net
-    matrix *= id_net.weight.double().norm() / (matrix @ id_net.weight.double()).norm()  # the size that it had
-    id_net.weight.copy_(matrix @ id_net.weight.double())
-    id_net.bias.copy_(matrix @ id_net.bias.double())
+    weight, bias = matrix @ id_net.weight.double(), matrix @ id_net.bias.double()
+    scale = id_net.weight.double().norm() / weight.norm()  # to the size that it had
+    id_net.weight.copy_(scale * weight)
+    id_net.bias.copy_(scale * bias)

@@ -46,7 +46,7 @@ def from_processes(stage: Stage, first: int, steps: int, workers: int, pinned: b
     """The same from `workers` processes, each making whole steps: what a GPU is fed by, since one thread paints a few
     hundred canvases a second. They are forked, and share the crops. pinned: in memory from which a GPU copies fast."""
     loader = DataLoader(
-        _Steps(stage, steps),
+        _Steps(stage),
         batch_size=None,
         sampler=range(first, steps),
         num_workers=workers,
@@ -69,11 +69,8 @@ class _Failed:
 
 
 class _Steps(Dataset):
-    def __init__(self, stage: Stage, steps: int):
-        self._stage, self._steps = stage, steps
-
-    def __len__(self) -> int:
-        return self._steps
+    def __init__(self, stage: Stage):
+        self._stage = stage
 
     def __getitem__(self, step: int) -> Batch | _Failed:
         try:

@@ -111,7 +111,7 @@ def train(
             metrics |= crop_retrieval(model, population.holdout, holdout, config.stages[stage].canvas)
         if config.validation and stage != "embed":
             metrics |= search_validation(model, config.validation, config.validation_queries, config.validation_frames)
-        say(f"{stage} step {step}: " + ", ".join(f"{k} {v}" for k, v in metrics.items()))
+        say(f"{stage} step {step}: {_listed(metrics)}")
         return metrics
 
     def finish_stage(name: str, model: QEEPS) -> None:
@@ -127,8 +127,8 @@ def train(
             if model.qsimnet is not None:
                 say("QSimNet was trained with ID Net as it was before: run qeeps calibrate --spread 0 on the result")
             if holdout:
-                found = crop_retrieval(model, population.holdout, holdout, config.stages[name].canvas)
-                say(f"{name} with the discriminant: " + ", ".join(f"{k} {v}" for k, v in found.items()))
+                metrics = crop_retrieval(model, population.holdout, holdout, config.stages[name].canvas)
+                say(f"{name} with the discriminant: {_listed(metrics)}")
         save_checkpoint(out / f"{name}.safetensors", model, card)
         say(f"stage {name} is done: {out / name}.safetensors")
 
@@ -136,6 +136,10 @@ def train(
     trainer = Trainer(config, make_model, out, device, make_stage, finish_stage, validate, report, stop, workers)
     trainer.run()
     return out / f"{list(config.stages)[-1]}.safetensors"
+
+
+def _listed(metrics: dict[str, float]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in metrics.items())
 
 
 def first_embeddings(

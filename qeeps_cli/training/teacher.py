@@ -95,7 +95,7 @@ class Teacher:
 
     def embed(self, inputs: Tensor) -> Tensor:
         """(N, D) float32 unit rows on the device, as the teacher gives them. inputs: of `teacher_inputs`."""
-        with torch.autocast(self._device.type, enabled=False):  # bfloat16 is too coarse for targets
+        with torch.autocast(self._device.type, enabled=False):  # targets without the rounding of bfloat16
             rows = self._network(inputs.to(self._device).float())
         return F.normalize(rows.reshape(len(inputs), -1), dim=1)
 

@@ -11,7 +11,7 @@ from threading import Event
 import torch
 from torch import Tensor, nn
 
-from qeeps_cli.device import precision
+from qeeps_cli.device import autocast
 from qeeps_cli.errors import DataError
 from qeeps_cli.model.qeeps import QEEPS
 from qeeps_cli.training.config import StageConfig, TrainConfig
@@ -149,8 +149,7 @@ class Trainer:
     ) -> tuple[dict[str, float], float, float]:
         torch.manual_seed(self.config.seed * 1_000_003 + step)  # torchvision's samplers draw from the global generator
         batch = to_device(batch, self.device)
-        dtype = precision(self.device)
-        with torch.autocast(self.device.type, dtype, enabled=dtype != torch.float32):
+        with autocast(self.device):
             losses = stage.losses(model, batch)
         values = {name: float(loss.detach()) for name, loss in losses.items()}
         bad = [name for name, value in values.items() if not math.isfinite(value)]
