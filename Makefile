@@ -19,7 +19,7 @@ demo: $(VENV)/.installed
 	@echo "Look at the best matches beside the person searched for:"
 	@echo "  demo-results/rendered/contact_sheet.jpg   rendered frames of a bookstore and a street"
 	@echo "  demo-results/cctv/contact_sheet.jpg       a surveillance camera"
-	@echo "The rendered people dress alike: the three best are the woman, the fourth is a man in a shirt like her coat."
+	@echo "The rendered people dress alike: look closely at who is who there (README.md)."
 	@echo "Beside the sheets: report.html to look through the matches, annotated/ with the frames, results.json with the numbers."
 
 test: $(VENV)/.installed-test
