@@ -7,6 +7,7 @@ import signal
 import tempfile
 import threading
 import time
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from typer.testing import CliRunner, Result
 
 from qeeps_cli.cache.maintenance import inspect
 from qeeps_cli.cli.app import app
+from qeeps_cli.distributed.stdout import divert
 from qeeps_cli.errors import CacheError, ClusterError, ExitCode, UsageError
 
 pytest_plugins = ["cli_fixtures", "preloaded"]
@@ -69,9 +71,23 @@ def given(gallery, weights):
     return given
 
 
+class ResultsRunner(CliRunner):
+    """Captures what the command itself prints. The Ray of this file tells of its workers on standard output at any
+    time, also while a command runs that has no Ray and so keeps nothing apart."""
+
+    @contextmanager
+    def isolation(self, *arguments, **options):
+        with super().isolation(*arguments, **options) as streams:
+            restore = divert(lambda text: None)
+            try:
+                yield streams
+            finally:
+                restore()
+
+
 def invoke(*arguments) -> Result:
     """A command in this process, finished."""
-    return CliRunner().invoke(app, [os.fspath(argument) for argument in arguments])
+    return ResultsRunner().invoke(app, [os.fspath(argument) for argument in arguments])
 
 
 def run(*arguments, code: ExitCode = ExitCode.SKIPPED) -> bytes:
@@ -392,8 +408,6 @@ def test_a_ray_that_does_not_start_is_no_bug_of_ours(kind, cluster, monkeypatch)
 
 def test_what_ray_prints_is_no_result(capsys):
     """It tells of workers that died on standard output, in a thread of its own."""
-    from qeeps_cli.distributed.stdout import divert
-
     told = []
     restore = divert(told.append)
     thread = threading.Thread(target=print, args=["a worker died"], name="ray_listen_error_messages")
