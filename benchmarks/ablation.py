@@ -4,7 +4,10 @@
 
 For each seed, the stages of the recipe before `qeeps` are trained once (they have no query guidance), and every
 variant then trains the stage `qeeps` from that checkpoint, on the same steps of the same data; for `oim` these are more
-steps of the baseline. SETS.toml lists what to evaluate on, --data-root is what paths in both files are relative to:
+steps of the baseline. With `guidance_only` in the recipe all but the guidance stays as it is: the baseline is what the
+others start from, without whatever guidance it has, and QRPN or QSimNet alone is taken from the network trained with
+both, because neither moves anything that the other sees. SETS.toml lists what to evaluate on, --data-root is what paths
+in both files are relative to:
 
     [[set]]
     name = "val"
@@ -45,16 +48,20 @@ from qeeps_cli.device import resolve_device
 from qeeps_cli.errors import UsageError
 from qeeps_cli.evaluation.protocols import limit
 from qeeps_cli.evaluation.runner import DET_THRESH, MODES, BenchmarkOptions, run_benchmark
-from qeeps_cli.model.config import VARIANTS, InferenceParams
+from qeeps_cli.model.config import VARIANTS, InferenceParams, ModelConfig
+from qeeps_cli.model.qeeps import QEEPS
 from qeeps_cli.searching.loading import batch_size, load_engine
 from qeeps_cli.training.config import TrainConfig, read_recipe
+from qeeps_cli.training.initialise import initialise
 from qeeps_cli.training.run import train
 from qeeps_cli.training.run_state import load_state
 from qeeps_cli.training.trainer import Interrupted, Progress
-from qeeps_cli.weights import read_checkpoint
+from qeeps_cli.weights import read_checkpoint, save_checkpoint
 
 GUIDED = "qeeps"  # the stage in which the variants differ
 START = "start"  # folder of the stages before it
+BOTH = "oim+qrpn+qsimnet"
+PARTS = ("oim+qrpn", "oim+qsimnet")  # of BOTH
 
 
 @dataclass(frozen=True)
@@ -130,10 +137,33 @@ def train_all(
     if before:
         plain = replace(recipe.model, variant="oim")
         init = train_once(replace(recipe, model=plain, stages=before), folder(out, seed, START), device, workers)
-    for variant in variants:
+    if recipe.stages[GUIDED].guidance_only:
+        init = write_part(recipe.model, "oim", init, folder(out, seed, "oim"))
+
+    def train_variant(variant: str) -> Path:
         model = replace(recipe.model, variant=variant)
         own = replace(recipe, model=model, init=init, stages={GUIDED: recipe.stages[GUIDED]})
-        train_once(own, folder(out, seed, variant), device, workers)
+        return train_once(own, folder(out, seed, variant), device, workers)
+
+    if not recipe.stages[GUIDED].guidance_only:
+        for variant in variants:
+            train_variant(variant)
+        return
+    if set(variants) & {*PARTS, BOTH}:
+        checkpoint = train_variant(BOTH)
+        for part in PARTS:
+            write_part(recipe.model, part, checkpoint, folder(out, seed, part))
+    if "qeeps" in variants:
+        train_variant("qeeps")
+
+
+def write_part(config: ModelConfig, variant: str, source: Path, out: Path) -> Path:
+    """A checkpoint of what of `source` the variant has."""
+    model = QEEPS(replace(config, variant=variant))
+    initialise(model, source)
+    out.mkdir(parents=True, exist_ok=True)
+    save_checkpoint(out / f"{GUIDED}.safetensors", model, {"part_of": source.name})
+    return out / f"{GUIDED}.safetensors"
 
 
 def train_once(recipe: TrainConfig, out: Path, device: torch.device, workers: int | None = None) -> Path:

@@ -8,6 +8,7 @@ from threading import Event
 import pytest
 import torch
 from conftest import REPOSITORY
+from safetensors.torch import load_file
 from training_sets import write_scene
 
 sys.path.insert(0, str(REPOSITORY / "benchmarks"))
@@ -16,10 +17,11 @@ import ablation  # noqa: E402
 from ablation import Evaluation, evaluate_all, mean, read_sets, summary, train_all  # noqa: E402
 
 from qeeps_cli.errors import UsageError  # noqa: E402
-from qeeps_cli.model.config import InferenceParams  # noqa: E402
+from qeeps_cli.model.config import VARIANTS, InferenceParams  # noqa: E402
+from qeeps_cli.model.qeeps import QEEPS  # noqa: E402
 from qeeps_cli.training.config import read_recipe  # noqa: E402
 from qeeps_cli.training.trainer import Interrupted  # noqa: E402
-from qeeps_cli.weights import read_checkpoint  # noqa: E402
+from qeeps_cli.weights import read_checkpoint, save_checkpoint  # noqa: E402
 
 STAGE = """
 steps = 2
@@ -140,6 +142,26 @@ def test_all_variants_start_alike_and_are_trained_and_measured_once(recipe, tmp_
     monkeypatch.delattr(ablation, "run_benchmark")  # what was measured is read
     assert evaluate_all(out, 5, variants, sets, FEW, "cpu") == rows
     assert summary(rows).count("\n| ") == 2 + len(variants)
+
+
+@pytest.mark.slow
+def test_on_a_frozen_network_parts_come_from_the_whole(recipe, tmp_path):
+    """The baseline is the start without its guidance; QRPN and QSimNet alone are those that were trained together."""
+    start, out = tmp_path / "start.safetensors", tmp_path / "out"
+    save_checkpoint(start, QEEPS(recipe.model), {}, half=False)
+    guided = replace(recipe.stages["qeeps"], guidance_only=True, losses={"oim": 0.0})
+    recipe = replace(recipe, init=start, stages={"qeeps": guided})
+    train_all(recipe, 3, list(VARIANTS), out, CPU)
+    tensors = {name: load_file(out / "seed3" / name / "qeeps.safetensors") for name in VARIANTS}
+    both = tensors["oim+qrpn+qsimnet"]
+    assert {name for name in both if name not in tensors["oim"]} == {
+        name for name in both if name.startswith(("qrpn.", "qsimnet."))
+    }
+    for variant in ("oim", "oim+qrpn", "oim+qsimnet"):
+        assert read_checkpoint(out / "seed3" / variant / "qeeps.safetensors").config.variant == variant
+        assert all(torch.equal(tensor, both[name]) for name, tensor in tensors[variant].items())
+    assert not torch.equal(both["qrpn.fc2.bias"], tensors["qeeps"]["qrpn.fc2.bias"])
+    assert any(tensors["qeeps"][name].any() for name in tensors["qeeps"] if ".fc2." in name and "qsse" in name)
 
 
 @pytest.mark.slow

@@ -118,6 +118,12 @@ def test_a_card_names_no_folder_of_this_machine(tmp_path):
         (DATA + STAGE + "discriminant = inf\n", "stages.discriminant.*finite.*got inf"),
         (DATA + STAGE + "discriminant = 3.0\n", "stages.oim.discriminant.*embed alone"),
         (DATA + STAGE + "[stages.embed]\ndiscriminant = 3.0\n", "stages.embed.discriminant.*embed alone"),
+        (DATA + STAGE + "guidance_only = true\n", "stages.oim.guidance_only.*stage qeeps.*nothing would be trained"),
+        (
+            DATA + "[model]\nvariant = 'oim'\n[stages.qeeps]\nguidance_only = true\n",
+            "stages.qeeps.guidance_only.*got the variant oim",
+        ),
+        (DATA + "[stages.qeeps]\nguidance_only = true\n", "guidance_only needs a trained network.*init"),
         (DATA + STAGE + "repeat = -1\n", "stages.repeat a number of steps or 0"),
         ("keep_of_init = 0.3\n" + DATA + STAGE, "keep_of_init.*needs an init.*0.3"),
         ("init = 'a'\nkeep_of_init = 1.0\n" + DATA + STAGE, "keep_of_init must be from 0 to below 1.*got 1"),

@@ -186,6 +186,26 @@ def test_the_embedding_alone_classifies_and_scores_pairs_if_asked(sources, tmp_p
     assert moved and all(name.startswith(("roi_head.layer4", "roi_head.id_net", "qsimnet")) for name in moved)
 
 
+@pytest.mark.parametrize("variant", ["oim+qrpn", "oim+qrpn+qsimnet", "qeeps"])
+def test_the_guidance_is_trained_alone_if_asked(sources, tmp_path, variant):
+    """Also in steps that have nothing for QRPN, which pairs alone train."""
+    start = tmp_path / "start.safetensors"
+    save_checkpoint(start, QEEPS(replace(MODEL, variant=variant)), {}, half=False)
+    losses = {"oim": 0.0, "contrastive": 1.0, "sim_crops": 1.0}
+    stage = tiny_stage(steps=6, self_pairs=0.5, guidance_only=True, losses=losses)
+    recipe = tiny_recipe(sources, {"qeeps": stage}, init=start, model=replace(MODEL, variant=variant))
+    steps = []
+    trained = load_file(train(recipe, tmp_path / "run", torch.device("cpu"), steps.append, lambda line: None))
+    assert len({"qrpn" in progress.losses for progress in steps}) == 2 and "oim" not in steps[0].losses
+    before = load_file(start)
+    assert before.keys() == trained.keys()
+    moved = {name for name in before if not torch.equal(before[name].half(), trained[name].half())}
+    blocks = {name.split(".")[0] for name in moved if not name.startswith("basenet.")}
+    assert blocks == {"qrpn", "qsimnet"} & {name.split(".")[0] for name in before}
+    trunk = {name for name in moved if name.startswith("basenet.")}
+    assert all(name.startswith("basenet.qsse.") for name in trunk) and bool(trunk) == (variant == "qeeps")
+
+
 @pytest.mark.parametrize("roi_head", ["shared", "separate", "fine"])
 def test_canvases_that_come_again_are_kept(sources, roi_head):
     """As feature maps, from which the losses are the same, bit for bit, as from the pictures of a resumed run."""

@@ -56,6 +56,8 @@ class StageConfig:
     ("canvases"). novel: share of canvases with people who do not exist. repeat: the canvases of `embed` come again
     after so many steps; 0: never.
 
+    guidance_only: of the stage `qeeps`, QSSE, QRPN and QSimNet are trained, and all else stays as init has it.
+
     discriminant: at the end of `embed`, ID Net is turned to what tells the training people apart (discriminant.py),
     with this shrinkage; 0: it is not. With steps = 0 that is all that the stage does.
     """
@@ -78,6 +80,7 @@ class StageConfig:
     rois: int = 32
     absent: float = 0.25
     self_pairs: float = 0.3
+    guidance_only: bool = False
     oim_scale: float = 10.0
     contrastive_scale: float = 16.0
     classify_scale: float = 16.0
@@ -170,6 +173,14 @@ def _parse(values: dict[str, Any], base: Path) -> TrainConfig:
             f"stages.{misplaced[0]}.discriminant: only a recipe of the stage embed alone may have one, because other "
             "stages go on from ID Net as it was trained."
         )
+    guidance = [name for name, stage in parsed["stages"].items() if stage.guidance_only]
+    if guidance and (guidance != ["qeeps"] or parsed["model"].variant == "oim"):
+        raise UsageError(
+            f"stages.{guidance[0]}.guidance_only: expected it in the stage qeeps of a variant that a query guides, got "
+            f"the variant {parsed['model'].variant}; nothing would be trained."
+        )
+    if guidance and "init" not in parsed and len(parsed["stages"]) == 1:
+        raise UsageError("stages.qeeps.guidance_only needs a trained network to guide: name one as init, at the top.")
     canvases = [name for name, stage in parsed["stages"].items() if stage.teacher_sees == "canvases"]
     if canvases and "teacher" not in parsed:
         raise UsageError(f'stages.{canvases[0]}.teacher_sees = "canvases" needs a teacher: name one at the top.')

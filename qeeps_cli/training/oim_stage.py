@@ -73,7 +73,9 @@ def embedding_losses(
 
     labels: (N,). targets: (N, D) of the teacher.
     """
-    losses = {"oim": oim(embeddings, labels)}
+    losses = {}
+    if config.weight_of("oim"):
+        losses["oim"] = oim(embeddings, labels)
     if config.weight_of("contrastive"):
         losses["contrastive"] = contrastive_loss(embeddings, labels, config.contrastive_scale)
     if config.weight_of("teacher"):

@@ -101,7 +101,7 @@ def train(
         oim = OIMLoss(
             population.num_identities, config.model.embedding_dim, momentum=0.5, scale=stage_config.oim_scale
         ).to(device)
-        if fresh:
+        if fresh and stage_config.weight_of("oim"):
             oim.update(*first_embeddings(model, population, crops, stage_config.canvas))
         return (OIMStage if name == "oim" else QEEPSStage)(stage_config, frames, batches, oim, config.seed)
 

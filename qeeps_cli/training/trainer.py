@@ -16,7 +16,7 @@ from qeeps_cli.errors import DataError
 from qeeps_cli.model.qeeps import QEEPS
 from qeeps_cli.training.config import StageConfig, TrainConfig
 from qeeps_cli.training.detector_losses import People
-from qeeps_cli.training.initialise import fill
+from qeeps_cli.training.initialise import GUIDED, fill
 from qeeps_cli.training.prefetch import from_a_thread, from_processes
 from qeeps_cli.training.run_state import Log, load_state, save_state
 from qeeps_cli.training.stage import Batch, Stage
@@ -161,7 +161,8 @@ class Trainer:
             )
         total = sum(config.weight_of(name) * loss for name, loss in losses.items())
         optimizer.zero_grad(set_to_none=True)
-        total.backward()
+        if total.requires_grad:  # a self-paired step has nothing for QRPN, which may be all that is trained
+            total.backward()
         norm = nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm)
         optimizer.step()
         return values, float(total.detach()), float(norm)
@@ -221,6 +222,8 @@ def make_optimizer(
 def _rate_factor(name: str, config: StageConfig) -> float:
     if name.startswith("basenet.") and config.trunk_lr == 0:
         return 0.0  # QSSE too: it decides what the detector sees
+    if config.guidance_only and not name.startswith(GUIDED):
+        return 0.0
     if any(part in name for part in HEADS):
         return config.head_lr
     return config.trunk_lr if name.startswith("basenet.") else 1.0
