@@ -3,6 +3,7 @@
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 import torchvision
@@ -12,7 +13,8 @@ from training_sets import MODEL, tiny_stage
 
 from qeeps_cli.errors import DataError, WeightsError
 from qeeps_cli.model.qeeps import QEEPS
-from qeeps_cli.training.initialise import fill, has_query_guidance, initialise, whiten_id_net
+from qeeps_cli.model.qsimnet import QSimNet
+from qeeps_cli.training.initialise import fill, has_query_guidance, initialise, start_qsimnet, whiten_id_net
 from qeeps_cli.training.trainer import learning_rate_factor, make_optimizer
 from qeeps_cli.weights import save_checkpoint
 
@@ -273,3 +275,48 @@ def test_training_mode_keeps_batchnorm_statistics_frozen():
     norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
     assert norms and not any(m.training for m in norms)
     assert model.qsimnet.norm.training
+
+
+def people_who_differ_most_in_few_dimensions(dim, identities=40):
+    """Unit embeddings (2 · identities, dim), two of each identity, and their labels."""
+    random = np.random.default_rng(3)
+    spread = np.linspace(1.0, 0.05, dim)
+    means = random.normal(size=(identities, dim)) * spread
+    rows = np.repeat(means, 2, axis=0) + 0.3 * spread * random.normal(size=(2 * identities, dim))
+    embeddings = torch.from_numpy(rows / np.linalg.norm(rows, axis=1, keepdims=True)).float()
+    return embeddings, torch.arange(identities).repeat_interleave(2)
+
+
+def test_qsimnet_starts_with_the_ranking_of_the_cosine():
+    """BatchNorm alone would divide away what tells people apart."""
+    embeddings, labels = people_who_differ_most_in_few_dimensions(MODEL.embedding_dim)
+    model = network(MODEL)
+    assert model.qsimnet.is_new
+    start_qsimnet(model, embeddings, labels)
+    assert not model.qsimnet.is_new
+    similarity = (embeddings[:1] * embeddings[1:]).sum(dim=1)
+    scores = model.similarity(embeddings[:1], embeddings[1:])
+    assert torch.equal(scores.argsort(stable=True), similarity.argsort(stable=True))
+    weight = model.qsimnet.closed_form().weight
+    torch.testing.assert_close(weight, weight.mean().expand_as(weight), rtol=1e-4, atol=0.0)
+    model.qsimnet.fc.weight.data = QSimNet(MODEL.embedding_dim).fc.weight.data  # as behind BatchNorm without it
+    whitened = model.qsimnet.closed_form().weight
+    assert whitened.max() / whitened.min() < 0.1  # both negative
+
+
+def test_qsimnet_starts_with_scores_that_mean_something():
+    embeddings, labels = people_who_differ_most_in_few_dimensions(MODEL.embedding_dim)
+    model = network(MODEL)
+    start_qsimnet(model, embeddings, labels)
+    same = model.similarity(embeddings[0::2], embeddings[1::2])
+    others = model.similarity(embeddings[0:-2:2], embeddings[2::2])
+    assert same.median() > 0.5 > 0.1 > others.median()
+
+
+def test_qsimnet_starts_as_a_distance_where_nobody_was_seen_twice():
+    embeddings, _ = people_who_differ_most_in_few_dimensions(MODEL.embedding_dim)
+    for count, new in ((6, False), (1, True)):
+        model = network(MODEL)
+        start_qsimnet(model, embeddings[:count], torch.arange(count))
+        assert model.qsimnet.is_new == new
+        assert all(tensor.isfinite().all() for tensor in model.qsimnet.state_dict().values())

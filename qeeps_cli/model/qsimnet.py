@@ -7,9 +7,9 @@ from torch import Tensor, nn
 
 SAME = 1  # index of "the same person" in the softmax
 
-# FC starts as a plain squared Euclidean distance (every dimension counts alike, nearer is likelier), not at random:
-# the first ranking is then the cosine's, and training only has to improve on it.
+# FC starts with all weights alike (nearer is likelier), not at random; `start_from` makes that the cosine's ranking.
 INITIAL_WEIGHT = 0.05
+INITIAL_SLOPE = 4.0  # of the logit in the squared distance: from 0 for one person to 2 for most others
 
 
 class QSimNet(nn.Module):
@@ -35,6 +35,25 @@ class QSimNet(nn.Module):
     def score(self, query: Tensor, gallery: Tensor) -> Tensor:
         """(N,) probability that each pair shows the same person."""
         return self(query, gallery).softmax(dim=1)[:, SAME]
+
+    @property
+    def is_new(self) -> bool:
+        """Whether it has seen no pairs yet."""
+        return bool((self.norm.running_var == 1).all() and (self.norm.running_mean == 0).all())
+
+    @torch.no_grad()
+    def start_from(self, query: Tensor, gallery: Tensor) -> None:
+        """Make it rank as the squared Euclidean distance does, which for unit embeddings is the cosine; learning then
+        only has to improve on that. query, gallery: (N, D) embeddings of pairs, N > 1.
+
+        BatchNorm divides each dimension by the spread of its squared differences, which is largest where people differ
+        most: equal weights behind it would rank in a whitened space. FC starts with what gives these spreads back.
+        """
+        differences = (query.float() - gallery.float()).square()
+        self.norm.running_mean.copy_(differences.mean(dim=0))
+        self.norm.running_var.copy_(differences.var(dim=0))
+        weight = INITIAL_SLOPE / 2 / self._scale
+        self.fc.weight[SAME], self.fc.weight[1 - SAME] = -weight, weight
 
     @torch.no_grad()
     def calibrate(self, slope: float, offset: float) -> None:

@@ -5,15 +5,19 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import safe_open
 from torch import Tensor
 
 from qeeps_cli.errors import WeightsError
+from qeeps_cli.evaluation.calibration import FrameScores, fit
 from qeeps_cli.model.qeeps import QEEPS
 from qeeps_cli.model.qsse import INITIAL_EXCITATION
+from qeeps_cli.training.embed_stage import crop_pairs
 from qeeps_cli.weights import FORMAT
 
+PAIRS_PRIOR = 0.1  # about the share of a step's pairs that are one person
 GUIDED = ("basenet.qsse.", "qrpn.", "qsimnet.")  # what a query guides
 
 
@@ -161,3 +165,21 @@ def whiten_id_net(model: QEEPS, features: Tensor) -> None:
     scale = features.shape[1] ** -0.5 / model.roi_head.id_net.weight.std()
     model.roi_head.id_net.weight.mul_(scale)  # the usual size of a linear layer's weights, for the optimizer's steps
     model.roi_head.id_net.bias.mul_(scale)
+
+
+@torch.no_grad()
+def start_qsimnet(model: QEEPS, embeddings: Tensor, labels: Tensor) -> None:
+    """Start QSimNet as the distance between embeddings (N, D) that ranks as the cosine does, with a slope and an offset
+    that fit who is who, labels (N,): what is then left to learn is which dimensions count (docs/decisions.md)."""
+    first, second, same = crop_pairs(labels)
+    if len(first) < 2:
+        return
+    qsimnet = model.qsimnet.eval()
+    qsimnet.start_from(embeddings[first], embeddings[second])
+    right = same.bool().cpu().numpy()
+    if right.all() or not right.any():
+        return
+    scores = qsimnet.score(embeddings[first], embeddings[second]).double().cpu().numpy()
+    found = FrameScores(scores, right, np.zeros(len(right), np.int64), missed=0)
+    fitted = fit(found).for_prior(found.prior, PAIRS_PRIOR)
+    qsimnet.calibrate(fitted.slope, fitted.offset)

@@ -20,7 +20,13 @@ from qeeps_cli.training.crop_validation import crop_retrieval, embed_plain, feat
 from qeeps_cli.training.discriminant import fold_discriminant
 from qeeps_cli.training.embed_stage import EmbedStage
 from qeeps_cli.training.frame_batches import FrameBatches
-from qeeps_cli.training.initialise import average_with_start, has_query_guidance, initialise, whiten_id_net
+from qeeps_cli.training.initialise import (
+    average_with_start,
+    has_query_guidance,
+    initialise,
+    start_qsimnet,
+    whiten_id_net,
+)
 from qeeps_cli.training.oim import OIMLoss
 from qeeps_cli.training.oim_stage import OIMStage
 from qeeps_cli.training.population import Population, gather
@@ -33,6 +39,7 @@ from qeeps_cli.training.trainer import Progress, Trainer
 from qeeps_cli.weights import save_checkpoint
 
 WHITENING_CROPS = 1500  # from which ID Net's start is computed
+PAIRED_IDENTITIES = 300  # from which QSimNet's start is computed
 
 
 def train(
@@ -85,11 +92,14 @@ def train(
         stage_config = config.stages[name]
         sees_canvases = stage_config.teacher_sees == "canvases"
         batches = CropBatches(population, crops, targets, stage_config, teacher if sees_canvases else None)
+        if name == "embed" and fresh and not id_net_is_trained:
+            sample = crops[:: max(1, len(crops) // WHITENING_CROPS)]
+            features = features_plain(model.eval(), sample, stage_config.canvas)
+            whiten_id_net(model, torch.from_numpy(features).to(device))
+        if fresh and model.qsimnet is not None and model.qsimnet.is_new:
+            most = PAIRED_IDENTITIES
+            start_qsimnet(model, *first_embeddings(model, population, crops, stage_config.canvas, most=most))
         if name == "embed":
-            if fresh and not id_net_is_trained:
-                sample = crops[:: max(1, len(crops) // WHITENING_CROPS)]
-                features = features_plain(model.eval(), sample, stage_config.canvas)
-                whiten_id_net(model, torch.from_numpy(features).to(device))
             classifier = None
             if stage_config.weight_of("classify"):
                 dim = config.model.embedding_dim
@@ -143,16 +153,22 @@ def _listed(metrics: dict[str, float]) -> str:
 
 
 def first_embeddings(
-    model: QEEPS, population: Population, crops: list[Crop], canvas: tuple[int, int], each: int = 2
+    model: QEEPS,
+    population: Population,
+    crops: list[Crop],
+    canvas: tuple[int, int],
+    each: int = 2,
+    most: int | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Embeddings (N, D) of a few crops of each identity, and their labels (N,), on the model's device.
 
     OIM's table and the classifier start from them, instead of from nothing: with thousands of identities and two images
-    a step, rows would otherwise wait for hundreds of steps to mean anything (docs/decisions.md).
+    a step, rows would otherwise wait for hundreds of steps to mean anything (docs/decisions.md). most: so many
+    identities, evenly chosen; None: all.
     """
-    rows = [
-        index for indices in population.by_label.values() for index in indices[:: max(1, len(indices) // each)][:each]
-    ]
+    identities = list(population.by_label.values())
+    identities = identities[:: max(1, -(-len(identities) // most))] if most else identities
+    rows = [index for indices in identities for index in indices[:: max(1, len(indices) // each)][:each]]
     model.eval()
     embeddings = torch.from_numpy(embed_plain(model, [crops[i] for i in rows], canvas))
     labels = torch.tensor([population.people[i].label for i in rows])
