@@ -6,8 +6,8 @@ For each seed, the stages of the recipe before `qeeps` are trained once (they ha
 variant then trains the stage `qeeps` from that checkpoint, on the same steps of the same data; for `oim` these are more
 steps of the baseline. With `guidance_only` in the recipe all but the guidance stays as it is: the baseline is what the
 others start from, without whatever guidance it has, and QRPN or QSimNet alone is taken from the network trained with
-both, because neither moves anything that the other sees. SETS.toml lists what to evaluate on, --data-root is what paths
-in both files are relative to:
+both. They share no weights; trained alone, QSimNet would see RoIs of RPN's choice alone, and gradients would be clipped
+by another norm. SETS.toml lists what to evaluate on, --data-root is what paths in both files are relative to:
 
     [[set]]
     name = "val"
@@ -45,7 +45,7 @@ from qeeps_cli.cache.store import Cache
 from qeeps_cli.datasets import load
 from qeeps_cli.datasets.frames import FrameSet
 from qeeps_cli.device import resolve_device
-from qeeps_cli.errors import UsageError
+from qeeps_cli.errors import DataError, UsageError
 from qeeps_cli.evaluation.protocols import limit
 from qeeps_cli.evaluation.runner import DET_THRESH, MODES, BenchmarkOptions, run_benchmark
 from qeeps_cli.model.config import VARIANTS, InferenceParams, ModelConfig
@@ -54,7 +54,7 @@ from qeeps_cli.searching.loading import batch_size, load_engine
 from qeeps_cli.training.config import TrainConfig, read_recipe
 from qeeps_cli.training.initialise import initialise
 from qeeps_cli.training.run import train
-from qeeps_cli.training.run_state import load_state
+from qeeps_cli.training.run_state import STATE, load_state
 from qeeps_cli.training.trainer import Interrupted, Progress
 from qeeps_cli.weights import read_checkpoint, save_checkpoint
 
@@ -158,11 +158,13 @@ def train_all(
 
 
 def write_part(config: ModelConfig, variant: str, source: Path, out: Path) -> Path:
-    """A checkpoint of what of `source` the variant has."""
+    """A checkpoint of what of `source` the variant has. Raises DataError where `out` holds a run of its own."""
+    if (out / STATE).is_file():
+        raise DataError(f"{out} holds a run that was trained by itself, not a part of {source}. Give another --out.")
     model = QEEPS(replace(config, variant=variant))
     initialise(model, source)
     out.mkdir(parents=True, exist_ok=True)
-    save_checkpoint(out / f"{GUIDED}.safetensors", model, {"part_of": source.name})
+    save_checkpoint(out / f"{GUIDED}.safetensors", model, {"part_of": f"{source.parent.name}/{source.name}"})
     return out / f"{GUIDED}.safetensors"
 
 

@@ -16,7 +16,7 @@ sys.path.insert(0, str(REPOSITORY / "benchmarks"))
 import ablation  # noqa: E402
 from ablation import Evaluation, evaluate_all, mean, read_sets, summary, train_all  # noqa: E402
 
-from qeeps_cli.errors import UsageError  # noqa: E402
+from qeeps_cli.errors import DataError, UsageError  # noqa: E402
 from qeeps_cli.model.config import VARIANTS, InferenceParams  # noqa: E402
 from qeeps_cli.model.qeeps import QEEPS  # noqa: E402
 from qeeps_cli.training.config import read_recipe  # noqa: E402
@@ -162,6 +162,10 @@ def test_on_a_frozen_network_parts_come_from_the_whole(recipe, tmp_path):
         assert all(torch.equal(tensor, both[name]) for name, tensor in tensors[variant].items())
     assert not torch.equal(both["qrpn.fc2.bias"], tensors["qeeps"]["qrpn.fc2.bias"])
     assert any(tensors["qeeps"][name].any() for name in tensors["qeeps"] if ".fc2." in name and "qsse" in name)
+    train_all(recipe, 3, list(VARIANTS), out, CPU)  # finished runs and their parts
+    (out / "seed3" / "oim" / "state.pt").write_bytes(b"a run of its own")
+    with pytest.raises(DataError, match="holds a run that was trained by itself"):
+        train_all(recipe, 3, list(VARIANTS), out, CPU)
 
 
 @pytest.mark.slow

@@ -124,6 +124,11 @@ def test_a_card_names_no_folder_of_this_machine(tmp_path):
             "stages.qeeps.guidance_only.*got the variant oim",
         ),
         (DATA + "[stages.qeeps]\nguidance_only = true\n", "guidance_only needs a trained network.*init"),
+        (
+            "init = 'a'\n" + DATA + "[model]\nvariant = 'oim+qrpn'\n"
+            "[stages.qeeps]\nguidance_only = true\nself_pairs = 1.0\n",
+            "self_pairs = 1 shows QRPN no pairs",
+        ),
         (DATA + STAGE + "repeat = -1\n", "stages.repeat a number of steps or 0"),
         ("keep_of_init = 0.3\n" + DATA + STAGE, "keep_of_init.*needs an init.*0.3"),
         ("init = 'a'\nkeep_of_init = 1.0\n" + DATA + STAGE, "keep_of_init must be from 0 to below 1.*got 1"),

@@ -13,8 +13,8 @@ from training_sets import MODEL, tiny_stage
 
 from qeeps_cli.errors import DataError, WeightsError
 from qeeps_cli.model.qeeps import QEEPS
-from qeeps_cli.model.qsimnet import QSimNet
-from qeeps_cli.training.initialise import fill, has_query_guidance, initialise, start_qsimnet, whiten_id_net
+from qeeps_cli.model.qsimnet import INITIAL_SLOPE, QSimNet
+from qeeps_cli.training.initialise import GUIDED, fill, has_query_guidance, initialise, start_qsimnet, whiten_id_net
 from qeeps_cli.training.trainer import learning_rate_factor, make_optimizer
 from qeeps_cli.weights import save_checkpoint
 
@@ -223,6 +223,14 @@ def test_a_rate_of_0_freezes_the_trunk():
     assert {name for name, parameter in model.named_parameters() if not parameter.requires_grad} == trunk
 
 
+def test_guidance_alone_is_trained_whatever_the_rate_of_the_trunk():
+    model = network(MODEL)
+    for trunk_lr in (1.0, 0.0):
+        groups = groups_of(network(MODEL), optimizer="adamw", trunk_lr=trunk_lr, guidance_only=True)
+        assert set(groups) == {name for name, _ in model.named_parameters() if name.startswith(GUIDED)}
+        assert groups["basenet.qsse.0.fc1.weight"][0] == pytest.approx(0.05)
+
+
 def test_what_is_trained_beside_the_model_has_the_rate_of_heads():
     beside = torch.nn.Parameter(torch.zeros(3, 4))
     optimizer = make_optimizer(network(OIM), tiny_stage(lr=0.01, head_lr=5.0, weight_decay=0.1), [beside])
@@ -320,3 +328,16 @@ def test_qsimnet_starts_as_a_distance_where_nobody_was_seen_twice():
         start_qsimnet(model, embeddings[:count], torch.arange(count))
         assert model.qsimnet.is_new == new
         assert all(tensor.isfinite().all() for tensor in model.qsimnet.state_dict().values())
+
+
+def test_qsimnet_starts_as_a_distance_where_embeddings_tell_nobody_apart():
+    """As those of an untrained network, for which no slope fits."""
+    kept = []
+    for seed in range(8):
+        embeddings = torch.randn(40, MODEL.embedding_dim, generator=torch.Generator().manual_seed(seed))
+        model = network(MODEL)
+        start_qsimnet(model, nn.functional.normalize(embeddings), torch.arange(20).repeat_interleave(2))
+        weight = model.qsimnet.closed_form().weight
+        assert (weight < 0).all()
+        kept.append(bool(torch.isclose(weight, torch.tensor(-INITIAL_SLOPE)).all()))
+    assert any(kept)

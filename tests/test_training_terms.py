@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 from training_sets import (
     MODEL,
@@ -17,7 +17,7 @@ from training_sets import (
     write_scene,
 )
 
-from qeeps_cli.errors import UsageError
+from qeeps_cli.errors import DataError, UsageError
 from qeeps_cli.model.qeeps import QEEPS
 from qeeps_cli.training.config import PAPER_LOSSES
 from qeeps_cli.training.crop_bank import load_crops
@@ -26,7 +26,7 @@ from qeeps_cli.training.oim import OIMLoss
 from qeeps_cli.training.oim_stage import OIMStage
 from qeeps_cli.training.qeeps_stage import QEEPSStage
 from qeeps_cli.training.run import first_embeddings, train
-from qeeps_cli.weights import save_checkpoint
+from qeeps_cli.weights import FORMAT, save_checkpoint
 
 AUXILIARIES = {"contrastive": 0.5, "teacher": 0.5, "sim_crops": 0.5}
 
@@ -204,6 +204,15 @@ def test_the_guidance_is_trained_alone_if_asked(sources, tmp_path, variant):
     assert blocks == {"qrpn", "qsimnet"} & {name.split(".")[0] for name in before}
     trunk = {name for name in moved if name.startswith("basenet.")}
     assert all(name.startswith("basenet.qsse.") for name in trunk) and bool(trunk) == (variant == "qeeps")
+
+
+def test_guidance_alone_needs_a_network_to_guide(sources, tmp_path):
+    start = tmp_path / "start.safetensors"
+    tensors = {name: tensor for name, tensor in QEEPS(MODEL).state_dict().items() if "id_net" not in name}
+    save_file(tensors, start, metadata={"format": FORMAT})
+    recipe = tiny_recipe(sources, {"qeeps": tiny_stage(guidance_only=True)}, init=start)
+    with pytest.raises(DataError, match="guidance_only needs a trained network.*start.safetensors has no ID Net"):
+        train(recipe, tmp_path / "run", torch.device("cpu"), lambda step: None, lambda line: None)
 
 
 @pytest.mark.parametrize("roi_head", ["shared", "separate", "fine"])

@@ -9,7 +9,7 @@ SAME = 1  # index of "the same person" in the softmax
 
 # FC starts with all weights alike (nearer is likelier), not at random; `start_from` makes that the cosine's ranking.
 INITIAL_WEIGHT = 0.05
-INITIAL_SLOPE = 4.0  # of the logit in the squared distance: from 0 for one person to 2 for most others
+INITIAL_SLOPE = 4.0  # by which the logit falls per unit of squared distance, which is about 2 between most people
 
 
 class QSimNet(nn.Module):

@@ -56,7 +56,8 @@ class StageConfig:
     ("canvases"). novel: share of canvases with people who do not exist. repeat: the canvases of `embed` come again
     after so many steps; 0: never.
 
-    guidance_only: of the stage `qeeps`, QSSE, QRPN and QSimNet are trained, and all else stays as init has it.
+    guidance_only: of the stage `qeeps`, QSSE, QRPN and QSimNet are trained, whatever trunk_lr is, and all else stays as
+    it was before the stage.
 
     discriminant: at the end of `embed`, ID Net is turned to what tells the training people apart (discriminant.py),
     with this shrinkage; 0: it is not. With steps = 0 that is all that the stage does.
@@ -181,6 +182,8 @@ def _parse(values: dict[str, Any], base: Path) -> TrainConfig:
         )
     if guidance and "init" not in parsed and len(parsed["stages"]) == 1:
         raise UsageError("stages.qeeps.guidance_only needs a trained network to guide: name one as init, at the top.")
+    if guidance and parsed["model"].variant == "oim+qrpn" and parsed["stages"]["qeeps"].self_pairs >= 1:
+        raise UsageError("stages.qeeps.self_pairs = 1 shows QRPN no pairs, and guidance_only trains nothing else here.")
     canvases = [name for name, stage in parsed["stages"].items() if stage.teacher_sees == "canvases"]
     if canvases and "teacher" not in parsed:
         raise UsageError(f'stages.{canvases[0]}.teacher_sees = "canvases" needs a teacher: name one at the top.')

@@ -10,7 +10,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from qeeps_cli.errors import WeightsError
+from qeeps_cli.errors import DataError, WeightsError
 from qeeps_cli.evaluation.calibration import FrameScores, fit
 from qeeps_cli.model.qeeps import QEEPS
 from qeeps_cli.model.qsse import INITIAL_EXCITATION
@@ -170,16 +170,22 @@ def whiten_id_net(model: QEEPS, features: Tensor) -> None:
 @torch.no_grad()
 def start_qsimnet(model: QEEPS, embeddings: Tensor, labels: Tensor) -> None:
     """Start QSimNet as the distance between embeddings (N, D) that ranks as the cosine does, with a slope and an offset
-    that fit who is who, labels (N,): what is then left to learn is which dimensions count (docs/decisions.md)."""
+    that fit who is who, labels (N,): what is then left to learn is which dimensions count (docs/decisions.md).
+
+    Embeddings that do not tell people apart yet, or pairs of one kind alone, fit no slope: that of `start_from` stays.
+    Of one pair or none nothing is known, and QSimNet stays new.
+    """
     first, second, same = crop_pairs(labels)
     if len(first) < 2:
         return
-    qsimnet = model.qsimnet.eval()
-    qsimnet.start_from(embeddings[first], embeddings[second])
-    right = same.bool().cpu().numpy()
-    if right.all() or not right.any():
+    model.qsimnet.start_from(embeddings[first], embeddings[second])
+    form = model.qsimnet.closed_form()
+    scores = form.logits(embeddings, embeddings)[first, second].double().sigmoid().cpu().numpy()
+    found = FrameScores(scores, same.bool().cpu().numpy(), np.zeros(len(scores), np.int64), missed=0)
+    if not 0 < found.prior < 1:
         return
-    scores = qsimnet.score(embeddings[first], embeddings[second]).double().cpu().numpy()
-    found = FrameScores(scores, right, np.zeros(len(right), np.int64), missed=0)
-    fitted = fit(found).for_prior(found.prior, PAIRS_PRIOR)
-    qsimnet.calibrate(fitted.slope, fitted.offset)
+    try:
+        fitted = fit(found).for_prior(found.prior, PAIRS_PRIOR)
+    except DataError:
+        return
+    model.qsimnet.calibrate(fitted.slope, fitted.offset)

@@ -39,7 +39,7 @@ from qeeps_cli.training.trainer import Progress, Trainer
 from qeeps_cli.weights import save_checkpoint
 
 WHITENING_CROPS = 1500  # from which ID Net's start is computed
-PAIRED_IDENTITIES = 300  # from which QSimNet's start is computed
+PAIRED_IDENTITIES = 300  # at most, from which QSimNet's start is computed
 
 
 def train(
@@ -86,6 +86,8 @@ def train(
         model = QEEPS(config.model if stage in guided else replace(config.model, variant="oim"))
         if config.init:
             id_net_is_trained = initialise(model, config.init)
+        if config.stages[stage].guidance_only and len(config.stages) == 1 and not id_net_is_trained:
+            raise DataError(f"guidance_only needs a trained network, and {config.init} has no ID Net that fits.")
         return model
 
     def make_stage(name: str, model: QEEPS, fresh: bool) -> Stage:

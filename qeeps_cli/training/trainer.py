@@ -220,10 +220,11 @@ def make_optimizer(
 
 
 def _rate_factor(name: str, config: StageConfig) -> float:
-    if name.startswith("basenet.") and config.trunk_lr == 0:
+    if config.guidance_only:
+        if not name.startswith(GUIDED):
+            return 0.0
+    elif name.startswith("basenet.") and config.trunk_lr == 0:
         return 0.0  # QSSE too: it decides what the detector sees
-    if config.guidance_only and not name.startswith(GUIDED):
-        return 0.0
     if any(part in name for part in HEADS):
         return config.head_lr
     return config.trunk_lr if name.startswith("basenet.") else 1.0
