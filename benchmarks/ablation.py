@@ -137,24 +137,23 @@ def train_all(
     if before:
         plain = replace(recipe.model, variant="oim")
         init = train_once(replace(recipe, model=plain, stages=before), folder(out, seed, START), device, workers)
-    if recipe.stages[GUIDED].guidance_only:
-        init = write_part(recipe.model, "oim", init, folder(out, seed, "oim"))
 
-    def train_variant(variant: str) -> Path:
+    def train_variant(variant: str, start: Path | None) -> Path:
         model = replace(recipe.model, variant=variant)
-        own = replace(recipe, model=model, init=init, stages={GUIDED: recipe.stages[GUIDED]})
+        own = replace(recipe, model=model, init=start, stages={GUIDED: recipe.stages[GUIDED]})
         return train_once(own, folder(out, seed, variant), device, workers)
 
     if not recipe.stages[GUIDED].guidance_only:
         for variant in variants:
-            train_variant(variant)
+            train_variant(variant, init)
         return
+    baseline = write_part(recipe.model, "oim", init, folder(out, seed, "oim"))
     if set(variants) & {*PARTS, BOTH}:
-        checkpoint = train_variant(BOTH)
+        both = train_variant(BOTH, baseline)
         for part in PARTS:
-            write_part(recipe.model, part, checkpoint, folder(out, seed, part))
+            write_part(recipe.model, part, both, folder(out, seed, part))
     if "qeeps" in variants:
-        train_variant("qeeps")
+        train_variant("qeeps", baseline)
 
 
 def write_part(config: ModelConfig, variant: str, source: Path, out: Path) -> Path:

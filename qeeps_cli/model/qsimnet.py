@@ -52,8 +52,7 @@ class QSimNet(nn.Module):
         differences = (query.float() - gallery.float()).square()
         self.norm.running_mean.copy_(differences.mean(dim=0))
         self.norm.running_var.copy_(differences.var(dim=0))
-        weight = INITIAL_SLOPE / 2 / self._scale
-        self.fc.weight[SAME], self.fc.weight[1 - SAME] = -weight, weight
+        self._weigh(torch.full_like(self._scale, -INITIAL_SLOPE))
 
     @torch.no_grad()
     def calibrate(self, slope: float, offset: float) -> None:
@@ -70,9 +69,12 @@ class QSimNet(nn.Module):
         if spread == 1:
             return  # to the last bit
         weight = self.closed_form().weight.double()
-        evened = weight.mean() + spread * (weight - weight.mean())
-        self.fc.weight[SAME] = evened / self._scale / 2
-        self.fc.weight[1 - SAME] = -evened / self._scale / 2
+        self._weigh(weight.mean() + spread * (weight - weight.mean()))
+
+    def _weigh(self, weight: Tensor) -> None:
+        """Give the closed form these weights, (D,) float64."""
+        self.fc.weight[SAME] = weight / self._scale / 2
+        self.fc.weight[1 - SAME] = -weight / self._scale / 2
 
     @torch.no_grad()
     def closed_form(self) -> "ClosedForm":

@@ -99,8 +99,8 @@ def train(
             features = features_plain(model.eval(), sample, stage_config.canvas)
             whiten_id_net(model, torch.from_numpy(features).to(device))
         if fresh and model.qsimnet is not None and model.qsimnet.is_new:
-            most = PAIRED_IDENTITIES
-            start_qsimnet(model, *first_embeddings(model, population, crops, stage_config.canvas, most=most))
+            pairs = first_embeddings(model, population, crops, stage_config.canvas, most=PAIRED_IDENTITIES)
+            start_qsimnet(model, *pairs)
         if name == "embed":
             classifier = None
             if stage_config.weight_of("classify"):
