@@ -16,7 +16,7 @@ from qeeps_cli import errors
 from qeeps_cli.errors import ExitCode
 
 PROGRAM = """
-import sys, time
+import sys, time, weakref
 from pathlib import Path
 from typing import Annotated
 import typer
@@ -47,6 +47,19 @@ def linger():
         print("ending", flush=True)
         time.sleep(60)
 
+def clean_up():
+    class Thing:
+        pass
+
+    def callback(reference):
+        print("ready", flush=True)
+        time.sleep(60)
+
+    thing = Thing()
+    reference = weakref.ref(thing, callback)
+    del thing
+    time.sleep(60)
+
 def write(lines: int = 10_000):
     write_stdout(*[b"line\\n"] * lines)
     return errors.ExitCode.SKIPPED
@@ -66,7 +79,7 @@ def tell(
     messages.note("a\\nb")
     messages.detail("detail")
 
-for function in (fail, crash, wait, linger, write, tell):
+for function in (fail, crash, wait, linger, clean_up, write, tell):
     app.command()(command(function))
 run(app)
 """
@@ -119,6 +132,17 @@ def test_signals(program, sent, code):
     _, stderr = process.communicate(timeout=30)
     assert process.returncode == code
     assert stderr.count(b"\n") == 1 and b"Traceback" not in stderr
+
+
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_that_comes_where_python_drops_exceptions_is_not_lost(program, sent, code):
+    """In the callback of a weak reference, such as those of a WeakValueDictionary."""
+    process = start_program([*program, "clean-up"])
+    assert process.stdout.readline() == b"ready\n"
+    process.send_signal(sent)
+    _, stderr = process.communicate(timeout=30)
+    assert process.returncode == code
+    assert stderr == {130: b"interrupted\n", 143: b"terminated\n"}[code]
 
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])

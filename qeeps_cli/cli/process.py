@@ -13,6 +13,8 @@ import typer
 from qeeps_cli.cli.messages import Messages
 from qeeps_cli.errors import ExitCode, QeepsError
 
+AGAIN_SECONDS = 0.01  # until what Python dropped is raised again
+
 
 class Terminated(BaseException):
     """SIGTERM came. No Exception, so that nothing but the end of the process handles it."""
@@ -108,6 +110,22 @@ def _handle_signals() -> None:
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _interrupt)
     signal.signal(signal.SIGTERM, _terminate)
+    sys.unraisablehook = _raise_again
+
+
+def _raise_again(dropped: "sys.UnraisableHookArgs") -> None:
+    """Python prints and drops what is raised in the callback of a weak reference or in a finaliser, and goes on: a
+    signal that comes in one of those would be lost. It comes again as an alarm, when that is over."""
+    if not isinstance(dropped.exc_value, (KeyboardInterrupt, Terminated)) or not hasattr(signal, "setitimer"):
+        sys.__unraisablehook__(dropped)
+        return
+    ends = type(dropped.exc_value)
+
+    def ring(number: int, frame: object) -> NoReturn:
+        raise ends
+
+    signal.signal(signal.SIGALRM, ring)
+    signal.setitimer(signal.ITIMER_REAL, AGAIN_SECONDS)
 
 
 def _interrupt(number: int, frame: object) -> None:
