@@ -35,14 +35,6 @@ def _heed_interrupts() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
-def kill_when(process: subprocess.Popen, happened: Callable[[], object], seconds: float = 100) -> None:
-    """SIGKILL, as soon as something has happened. Fails, with its stderr, where the process ends before by itself."""
-    in_time = wait_until(happened, lambda: process.poll() is not None, seconds)
-    process.kill()
-    ended = process.wait()
-    assert in_time and ended == -signal.SIGKILL, process.stderr.read().decode()
-
-
 def wait_until(happened: Callable[[], object], has_ended: Callable[[], bool], seconds: float) -> bool:
     """Whether something happens before a process ends, and in time."""
     limit = time.monotonic() + seconds

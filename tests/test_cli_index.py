@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from command_line import FEW, FRAMES, kill_when, start
+from command_line import FEW, FRAMES
 from PIL import Image
 
 from qeeps_cli.cache.maintenance import inspect
@@ -17,7 +17,7 @@ from qeeps_cli.errors import ExitCode
 pytest_plugins = ["cli_fixtures", "preloaded"]
 
 BOX = "80,40,40,90"
-MANY = 120
+MANY = 60
 
 
 @pytest.fixture(scope="module")
@@ -79,8 +79,10 @@ def frames_in(folder: Path) -> int:
 def test_a_kill_in_mid_index_loses_nothing_that_was_published(many, weights, tmp_path, preloaded):
     """Row 1."""
     cache = tmp_path / "c"
-    process = start("index", *arguments(many, weights, "--cache", cache))
-    kill_when(process, lambda: list(cache.glob("frames-*.h5")))
+    process = preloaded.begin("index", *arguments(many, weights, "--cache", cache))
+    process.wait_for(lambda: list(cache.glob("frames-*.h5")))
+    os.kill(process.pid, signal.SIGKILL)
+    assert process.finish().returncode == -signal.SIGKILL
     published = frames_in(cache)
     rest = indexed(preloaded, many, weights, "--cache", cache)
     assert rest["cached"] >= published > 0 and rest["cached"] + rest["computed"] == MANY and rest["computed"] > 0

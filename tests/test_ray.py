@@ -132,6 +132,7 @@ def test_a_cascade_by_workers_is_that_of_one_process(index, gallery, given, tmp_
     assert pairs_in(cache) == 12
 
 
+@pytest.mark.slow
 def test_a_video_that_workers_indexed_is_that_of_one_process(cluster, frames, given, tmp_path):
     """Of its moments, too, nothing is left to compute, and the results are the same bytes."""
     video = make_samples_video(tmp_path / "video.mp4", frames)
@@ -200,6 +201,7 @@ def test_a_worker_that_is_killed_costs_only_its_batch(cluster, gallery, given, t
     assert (again["computed"], again["cached"]) == (0, MANY)
 
 
+@pytest.mark.slow
 def test_frames_of_an_object_store_are_those_of_files(cluster, index, gallery, given, tmp_path):
     """Known by their content: what was indexed as files is not computed again. Only their names differ."""
     root, cache, listed = gallery.as_uri(), tmp_path / "c", tmp_path / "list"
