@@ -123,6 +123,7 @@ def pairs_in(cache: Path) -> int:
     return sum(len(segment.map()["keys"]) for segment in inspect(cache).segments if segment.kind.name == "pairs")
 
 
+@pytest.mark.slow
 def test_a_cascade_by_workers_is_that_of_one_process(index, gallery, given, tmp_path):
     """It goes on from the index."""
     search = ["search", *query(gallery), "--gallery", gallery, "--mode", "cascade", "--shortlist", "12"]

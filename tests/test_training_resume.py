@@ -167,6 +167,7 @@ def test_a_stopped_run_resumes_exactly(recipe, straight, tmp_path):
     assert_same_run(tmp_path, straight)
 
 
+@pytest.mark.slow
 def test_processes_that_prepare_steps_change_nothing(recipe, straight, tmp_path):
     with pytest.raises(Interrupted):
         run(recipe, tmp_path, stop_at=("oim", 2), workers=2)
