@@ -13,7 +13,7 @@ from qeeps_cli.errors import ExitCode
 
 pytest_plugins = ["cli_fixtures", "preloaded"]
 
-FRAMES, IDENTITIES = 8, 5
+FRAMES, IDENTITIES = 8, 6  # no two frames alike
 PAIRS = IDENTITIES * (FRAMES - 1)
 
 
