@@ -35,14 +35,29 @@ def scattered(people=60, each=5, dim=DIM, seed=0):
 def test_against_the_generalised_eigenproblem(shrinkage):
     rows, labels = scattered()
     groups = [rows[labels == label].numpy() for label in range(60)]
-    within = np.mean([np.cov(group.T, bias=True) for group in groups], axis=0)
-    within += shrinkage * np.trace(within) / DIM * np.eye(DIM)
+    within = np.mean([np.cov(group.T) for group in groups], axis=0)
     between = np.cov(np.array([group.mean(axis=0) for group in groups]).T, bias=True)
-    ratios = scipy.linalg.eigh(between, within, eigvals_only=True)
+    between -= np.mean([1 / len(group) for group in groups]) * within
+    within += shrinkage * np.trace(within) / DIM * np.eye(DIM)
+    ratios = scipy.linalg.eigh(between, within, eigvals_only=True).clip(min=0)
     matrix = discriminant(rows.float(), labels, shrinkage).numpy()
     share = np.diag(ratios / (1 + ratios))
     assert matrix @ within @ matrix.T == pytest.approx(share, abs=1e-4)
     assert matrix @ between @ matrix.T == pytest.approx(np.diag(ratios) @ share, abs=1e-3)
+
+
+def test_the_same_from_few_rows_of_a_person_as_from_many():
+    """What their means vary by chance is no difference between people."""
+    generator = torch.Generator().manual_seed(5)
+    people = torch.randn(4_000, 1, 3, generator=generator, dtype=torch.double) * torch.tensor([1.0, 0.5, 0.0])
+    rows = people + torch.randn(4_000, 32, 3, generator=generator, dtype=torch.double)
+    labels = torch.arange(4_000)
+    many, few = (
+        discriminant(rows[:, :each].flatten(0, 1), labels.repeat_interleave(each), 0.0) for each in (32, 2)
+    )
+    metrics = [matrix.T @ matrix for matrix in (many, few)]
+    torch.testing.assert_close(*metrics, atol=0.05, rtol=0)
+    assert metrics[0].diagonal().tolist() == pytest.approx([1 / 2, 1 / 5, 0], abs=0.03)
 
 
 def nearest_is_the_same(rows, labels):

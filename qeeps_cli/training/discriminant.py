@@ -25,15 +25,16 @@ def discriminant(embeddings: Tensor, labels: Tensor, shrinkage: float) -> Tensor
     W' = W + shrinkage · tr(W)/D · I: the eigenvectors V and eigenvalues β of W'^(-1/2) B W'^(-1/2) give
     (β/(1+β))^(1/2) Vᵀ W'^(-1/2): one person spreads alike in all directions, each of which is then weighted by the root
     of the share of its variance that tells people apart (Fisher 1936). shrinkage: the higher, the less W is believed.
-    Means of a few crops hold a part of W, which is not taken from B: no direction is given up.
+    Both covariances are estimated without bias: means of n rows vary by W/n also where people do not differ, which is
+    taken from B. A direction of which nothing is left then is given up.
     """
     x = embeddings.double()
     _, rows, counts = labels.unique(return_inverse=True, return_counts=True)
     means = torch.zeros(len(counts), x.shape[1], dtype=x.dtype, device=x.device).index_add_(0, rows, x)
     means /= counts[:, None]
-    deviations = (x - means[rows]) / counts[rows, None].sqrt()
-    within = deviations.T @ deviations / len(counts)
-    between = torch.cov(means.T, correction=0)
+    deviations = (x - means[rows]) / (counts - 1).clamp(min=1)[rows, None].sqrt()
+    within = deviations.T @ deviations / (counts > 1).sum().clamp(min=1)  # who is seen once says nothing of it
+    between = torch.cov(means.T, correction=0) - (1 / counts).mean() * within
     eye = torch.eye(x.shape[1], dtype=x.dtype, device=x.device)
     floor = max(shrinkage * float(within.diagonal().mean()), torch.finfo(torch.float32).eps)  # where nobody varies
     spread, axes = torch.linalg.eigh(within + floor * eye)
