@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from contextlib import suppress
 
 import pytest
@@ -16,7 +17,7 @@ from qeeps_cli import errors
 from qeeps_cli.errors import ExitCode
 
 PROGRAM = """
-import sys, time, weakref
+import sys, threading, time, weakref
 from pathlib import Path
 from typing import Annotated
 import typer
@@ -56,9 +57,16 @@ def clean_up():
         time.sleep(60)
 
     thing = Thing()
-    reference = weakref.ref(thing, callback)
+    references = [weakref.ref(thing, callback) for _ in range(2)]
     del thing
     time.sleep(60)
+
+def leave_a_thread():
+    def work():
+        print("ready", flush=True)
+        time.sleep(3)
+
+    threading.Thread(target=work).start()
 
 def write(lines: int = 10_000):
     write_stdout(*[b"line\\n"] * lines)
@@ -79,7 +87,7 @@ def tell(
     messages.note("a\\nb")
     messages.detail("detail")
 
-for function in (fail, crash, wait, linger, clean_up, write, tell):
+for function in (fail, crash, wait, linger, clean_up, leave_a_thread, write, tell):
     app.command()(command(function))
 run(app)
 """
@@ -136,13 +144,24 @@ def test_signals(program, sent, code):
 
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_that_comes_where_python_drops_exceptions_is_not_lost(program, sent, code):
-    """In the callback of a weak reference, such as those of a WeakValueDictionary."""
+    """In the callback of a weak reference, such as those of a WeakValueDictionary; and then in that of another one."""
     process = start_program([*program, "clean-up"])
     assert process.stdout.readline() == b"ready\n"
     process.send_signal(sent)
     _, stderr = process.communicate(timeout=30)
     assert process.returncode == code
     assert stderr == {130: b"interrupted\n", 143: b"terminated\n"}[code]
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_after_the_command_does_not_kill_what_ends(program, sent):
+    """While Python waits for a thread."""
+    process = start_program([*program, "leave-a-thread"])
+    assert process.stdout.readline() == b"ready\n"
+    time.sleep(1)
+    process.send_signal(sent)
+    process.communicate(timeout=30)
+    assert process.returncode == ExitCode.OK
 
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])

@@ -118,6 +118,17 @@ def test_too_few_people_are_refused(tmp_path, model, identities, cameras):
     assert model.roi_head.id_net.weight.equal(before)
 
 
+def test_an_embedding_that_tells_nobody_apart_is_refused(tmp_path, model):
+    """There is no direction to turn it to."""
+    batches = crop_batches([crops_source(write_crops(tmp_path / "set", identities=20))])
+    with torch.no_grad():
+        model.roi_head.id_net.weight.zero_()
+        model.roi_head.id_net.bias.fill_(1.0)
+    with pytest.raises(DataError, match="tells people apart.* Train it first"):
+        fold_discriminant(model, batches, 3.0, np.random.default_rng(3))
+    assert not model.roi_head.id_net.weight.any()
+
+
 def test_a_stage_of_nothing_else(tmp_path):
     """steps = 0: ID Net is turned, all else is what the run started with; the holdout is measured again."""
     source = crops_source(write_crops(tmp_path / "crops", identities=20), holdout=2)

@@ -6,6 +6,7 @@ import sys
 import traceback
 from collections.abc import Callable
 from functools import wraps
+from threading import current_thread, main_thread
 from typing import Any, NoReturn
 
 import typer
@@ -13,7 +14,7 @@ import typer
 from qeeps_cli.cli.messages import Messages
 from qeeps_cli.errors import ExitCode, QeepsError
 
-AGAIN_SECONDS = 0.01  # until what Python dropped is raised again
+AGAIN_SECONDS = 0.01  # long enough for most callbacks to be over; where one is not, the alarm is dropped and set again
 
 
 class Terminated(BaseException):
@@ -34,6 +35,7 @@ def run(app: typer.Typer) -> NoReturn:
         code = ExitCode.SIGINT
     except Terminated:
         code = ExitCode.SIGTERM
+    _let_signals_be()
     if sys.stdout is not stdout:  # Typer's own answer to a reader of the help that went away
         _discard_output()
         code = ExitCode.SIGPIPE
@@ -115,8 +117,9 @@ def _handle_signals() -> None:
 
 def _raise_again(dropped: "sys.UnraisableHookArgs") -> None:
     """Python prints and drops what is raised in the callback of a weak reference or in a finaliser, and goes on: a
-    signal that comes in one of those would be lost. It comes again as an alarm, when that is over."""
-    if not isinstance(dropped.exc_value, (KeyboardInterrupt, Terminated)) or not hasattr(signal, "setitimer"):
+    signal that comes in one of those would be lost. It comes again as an alarm, until it is heard."""
+    is_signal = isinstance(dropped.exc_value, (KeyboardInterrupt, Terminated))
+    if not is_signal or current_thread() is not main_thread() or not hasattr(signal, "setitimer"):
         sys.__unraisablehook__(dropped)
         return
     ends = type(dropped.exc_value)
@@ -126,6 +129,14 @@ def _raise_again(dropped: "sys.UnraisableHookArgs") -> None:
 
     signal.signal(signal.SIGALRM, ring)
     signal.setitimer(signal.ITIMER_REAL, AGAIN_SECONDS)
+
+
+def _let_signals_be() -> None:
+    """The command is over. An alarm that comes while Python ends, when no handler is left, would kill it."""
+    sys.unraisablehook = sys.__unraisablehook__
+    if hasattr(signal, "setitimer"):
+        signal.signal(signal.SIGALRM, signal.SIG_IGN)
+        signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 def _interrupt(number: int, frame: object) -> None:

@@ -25,15 +25,15 @@ def discriminant(embeddings: Tensor, labels: Tensor, shrinkage: float) -> Tensor
     W' = W + shrinkage · tr(W)/D · I: the eigenvectors V and eigenvalues β of W'^(-1/2) B W'^(-1/2) give
     (β/(1+β))^(1/2) Vᵀ W'^(-1/2): one person spreads alike in all directions, each of which is then weighted by the root
     of the share of its variance that tells people apart (Fisher 1936). shrinkage: the higher, the less W is believed.
-    Both covariances are estimated without bias: means of n rows vary by W/n also where people do not differ, which is
-    taken from B. A direction of which nothing is left then is given up.
+    Means of n independent rows vary by W/n also where people do not differ, which is taken from B; a direction of which
+    nothing is left then is given up. Rows of one camera are not independent: a part of what cameras change stays in B.
     """
     x = embeddings.double()
     _, rows, counts = labels.unique(return_inverse=True, return_counts=True)
     means = torch.zeros(len(counts), x.shape[1], dtype=x.dtype, device=x.device).index_add_(0, rows, x)
     means /= counts[:, None]
     deviations = (x - means[rows]) / (counts - 1).clamp(min=1)[rows, None].sqrt()
-    within = deviations.T @ deviations / (counts > 1).sum().clamp(min=1)  # who is seen once says nothing of it
+    within = deviations.T @ deviations / (counts > 1).sum().clamp(min=1)  # who is seen once has a mean only
     between = torch.cov(means.T, correction=0) - (1 / counts).mean() * within
     eye = torch.eye(x.shape[1], dtype=x.dtype, device=x.device)
     floor = max(shrinkage * float(within.diagonal().mean()), torch.finfo(torch.float32).eps)  # where nobody varies
@@ -49,7 +49,7 @@ def fold_discriminant(model: QEEPS, crops: CropBatches, shrinkage: float, rng: R
     """Let ID Net give the discriminant directions of training people whom several cameras saw, CROPS_EACH canvases
     each.
 
-    Raises DataError where they are fewer than ID Net has directions.
+    Raises DataError where they are fewer than ID Net has directions, and where it tells nobody apart.
     """
     device = next(model.parameters()).device
     people = crops.across_cameras()
@@ -65,6 +65,11 @@ def fold_discriminant(model: QEEPS, crops: CropBatches, shrinkage: float, rng: R
         labels.append(batch["labels"].to(device))
     matrix = discriminant(torch.cat(rows), torch.cat(labels), shrinkage)
     id_net = model.roi_head.id_net
+    if not matrix.any():
+        raise DataError(
+            "a discriminant needs an embedding that tells people apart, and here the training people differ no more "
+            "than the pictures of one of them do. Train it first, or leave `discriminant` out."
+        )
     weight, bias = matrix @ id_net.weight.double(), matrix @ id_net.bias.double()
     scale = id_net.weight.double().norm() / weight.norm()  # to the size that it had
     id_net.weight.copy_(scale * weight)
