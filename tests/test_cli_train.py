@@ -40,7 +40,10 @@ rois = 8
 """
 
 
-@pytest.mark.parametrize(("workers", "sent"), [(0, signal.SIGINT), (2, signal.SIGTERM)])
+@pytest.mark.parametrize(
+    ("workers", "sent"),
+    [(0, signal.SIGINT), pytest.param(2, signal.SIGINT, marks=pytest.mark.slow), (2, signal.SIGTERM)],
+)
 def test_an_interrupted_run_goes_on_with_the_same_command(tmp_path, preloaded, workers, sent):
     """The signal reaches the processes that prepare steps, too, as from a terminal or a scheduler."""
     write_scene(tmp_path / "scene")
