@@ -20,7 +20,6 @@ class Counting:
     error: Exception | None = None
     name: str = "counting"
     batch_is_stateless: bool = True
-    views: int = 1
 
     def batch(self, step):
         if step == self.fails_at:

@@ -234,8 +234,7 @@ def test_a_canvas_shows_the_person_in_the_roi(clothes):
     crop = Crop(rgb, np.array([6, 8, 26, 58], np.float32))
     mirrored, heights = set(), []
     for seed in range(24):
-        painted = paint_canvas(crop, ground(96, 64), np.random.default_rng(seed), 0.42, 0.06)
-        canvas, roi = painted.rgb, painted.roi
+        canvas, roi = paint_canvas(crop, ground(96, 64), np.random.default_rng(seed), 0.42)
         assert canvas.shape == (96, 64, 3) and canvas.dtype == np.uint8 and roi.dtype == np.float32
         coloured = colour_mask(canvas, clothes[0]) | colour_mask(canvas, clothes[1])
         y, x = np.nonzero(coloured)
@@ -246,18 +245,6 @@ def test_a_canvas_shows_the_person_in_the_roi(clothes):
         heights.append((roi[3] - roi[1]) / 96)
     assert mirrored == {False, True}
     assert min(heights) < 0.6 and max(heights) > 0.75
-
-
-def test_a_roi_is_as_loose_as_the_recipe_says():
-    crop = Crop(ground(66, 32), np.array([6, 8, 26, 58], np.float32))
-    for jitter in (0.0, 0.06, 0.2):
-        off = []
-        for seed in range(40):
-            canvas = paint_canvas(crop, ground(192, 128), np.random.default_rng(seed), 0.42, jitter)
-            (x1, y1, x2, y2), width, height = canvas.box, *(canvas.box[2:] - canvas.box[:2])
-            inside = [x1 > jitter * width, y1 > jitter * height, 128 - x2 > jitter * width, 192 - y2 > jitter * height]
-            off += (np.abs(canvas.roi - canvas.box) / np.array([width, height] * 2))[inside].tolist()
-        assert max(off) <= jitter + 1e-6 and np.mean(off) == pytest.approx(jitter / 2, rel=0.2)
 
 
 def test_the_smallest_people_are_as_high_as_the_recipe_says(tmp_path):
@@ -276,8 +263,7 @@ def test_what_surrounds_a_person_is_on_the_canvas():
     rgb[100:150, 80:100] = np.where(COLOURS[1], HIGH, LOW)
     crop = cut(rgb, (80.0, 100.0, 100.0, 150.0))
     for seed in range(20):
-        painted = paint_canvas(crop, np.zeros((96, 48, 3), np.uint8), np.random.default_rng(seed), 0.42, 0.06)
-        canvas, roi = painted.rgb, painted.roi
+        canvas, roi = paint_canvas(crop, np.zeros((96, 48, 3), np.uint8), np.random.default_rng(seed), 0.42)
         x1, y1, x2, y2 = (int(v) for v in roi)
         around = np.ones(canvas.shape[:2], bool)
         around[max(0, y1 - 3) : y2 + 3, max(0, x1 - 3) : x2 + 3] = False

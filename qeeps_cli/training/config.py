@@ -50,13 +50,11 @@ class StageConfig:
     width) of training views. absent, self_pairs: shares of pairs without the person, and of steps in which both images
     are paired with themselves (the cached search). rois: RoIs sampled in an image.
 
-    smallest: people on canvases are at least this share of the canvas high. jitter: their RoIs are loose by up to this
-    share of their sides; the people that a teacher is shown are not.
+    smallest: people on canvases are at least this share of the canvas high.
 
     teacher_sees: people as their pictures show them, computed once ("crops"), or each canvas as the network sees it
     ("canvases"). novel: share of canvases with people who do not exist. repeat: the canvases of `embed` come again
-    after so many steps; 0: never. views: steps in a row of `embed` that canvases serve, from the second on mirrored and
-    in other colours (canvas_views.py).
+    after so many steps; 0: never.
 
     guidance_only: of the stage `qeeps`, QSSE, QRPN and QSimNet are trained, whatever trunk_lr is, and all else stays as
     it was before the stage.
@@ -80,7 +78,6 @@ class StageConfig:
     crops_each: int = 3
     canvas: tuple[int, int] = (192, 96)
     smallest: float = 0.42
-    jitter: float = 0.06
     rois: int = 32
     absent: float = 0.25
     self_pairs: float = 0.3
@@ -91,7 +88,6 @@ class StageConfig:
     teacher_sees: str = "crops"
     novel: float = 0.0
     repeat: int = 0
-    views: int = 1
     discriminant: float = 0.0
     losses: dict[str, float] = field(default_factory=dict)
 
@@ -215,13 +211,8 @@ def _stage(values: dict[str, Any]) -> StageConfig:
     if not 0 <= values.get("novel", 0.0) <= 1 or values.get("repeat", 0) < 0:
         raise UsageError("expected stages.novel to be a share from 0 to 1, and stages.repeat a number of steps or 0.")
     smallest, discriminant = values.get("smallest", StageConfig.smallest), values.get("discriminant", 0.0)
-    jitter, views = values.get("jitter", StageConfig.jitter), values.get("views", 1)
     if not 0 < smallest < LARGEST:
         raise UsageError(f"expected stages.smallest to be above 0 and below {LARGEST}, got {smallest:g}.")
-    if not 0 <= jitter < 0.5:
-        raise UsageError(f"expected stages.jitter to be from 0 to below 0.5, got {jitter:g}.")
-    if views < 1:
-        raise UsageError(f"expected stages.views to be at least 1, got {views}.")
     if not 0 <= discriminant < math.inf:
         raise UsageError(f"expected stages.discriminant to be a finite number from 0 on, got {discriminant:g}.")
     unknown = sorted(set(values.get("losses", {})) - set(PAPER_LOSSES) - set(AUXILIARY_LOSSES))

@@ -9,7 +9,7 @@ from torch import Tensor
 from qeeps_cli.errors import DataError
 from qeeps_cli.training.augment import Rng
 from qeeps_cli.training.config import StageConfig
-from qeeps_cli.training.crop_bank import MIN_HEIGHT, Canvas, Crop, CropSampler, background_patches, paint_canvas
+from qeeps_cli.training.crop_bank import MIN_HEIGHT, Crop, CropSampler, background_patches, paint_canvas
 from qeeps_cli.training.novel_people import novel_person
 from qeeps_cli.training.population import UNKNOWN, Population
 from qeeps_cli.training.stage import Batch, stack_images
@@ -47,22 +47,20 @@ class CropBatches:
         rows = self.sampler.draw(rng, self.config.identities, self.config.crops_each)
         labels = np.array([self.people[i].label for i in rows])
         targets = self.targets[rows]
-        canvases = []
+        views = []
         for place, row in enumerate(rows):
             crop = self.crops[row]
             if self.config.novel and rng.random() < self.config.novel:
                 crop = novel_person(crop, lambda: self._anybody(rng), rng)
                 labels[place], targets[place] = UNKNOWN, np.nan
-            canvases.append(self._painted(crop, rng))
-        batch = _stacked(canvases) | {
+            views.append(self._painted(crop, rng))
+        batch = _stacked(views) | {
             "labels": torch.from_numpy(labels),
             "targets": torch.from_numpy(targets),
             "count": len(rows),
             "files": sorted({str(self.people[i].path) for i in rows}),
         }
-        if self.teacher is None:
-            return batch
-        return batch | {"teacher_inputs": teacher_inputs((canvas.rgb, canvas.box) for canvas in canvases)}
+        return batch if self.teacher is None else batch | {"teacher_inputs": teacher_inputs(views)}
 
     def targets_of(self, batch: Batch) -> Tensor:
         """(N, D) of the teacher for a drawn batch, on its device; NaN where there is none."""
@@ -80,19 +78,19 @@ class CropBatches:
         rows = [i for label in labels for i in self.sampler.of_identity(label, crops_each, rng)]
         for start in range(0, len(rows), batch):
             some = rows[start : start + batch]
-            labels = torch.tensor([self.people[i].label for i in some])
-            yield _stacked([self._painted(self.crops[i], rng) for i in some]) | {"labels": labels}
+            views = [self._painted(self.crops[i], rng) for i in some]
+            yield _stacked(views) | {"labels": torch.tensor([self.people[i].label for i in some])}
 
-    def _painted(self, crop: Crop, rng: Rng) -> Canvas:
+    def _painted(self, crop: Crop, rng: Rng) -> tuple[np.ndarray, np.ndarray]:
         background = self.backgrounds[rng.integers(len(self.backgrounds))]
-        return paint_canvas(crop, background, rng, self.config.smallest, self.config.jitter)
+        return paint_canvas(crop, background, rng, self.config.smallest)
 
     def _anybody(self, rng: Rng) -> Crop:
         return self.crops[int(rng.choice(self.drawable))]
 
 
-def _stacked(canvases: list[Canvas]) -> Batch:
+def _stacked(views: list[tuple[np.ndarray, np.ndarray]]) -> Batch:
     return {
-        "images": stack_images([canvas.rgb for canvas in canvases]),
-        "boxes": torch.from_numpy(np.stack([canvas.roi for canvas in canvases])),
+        "images": stack_images([image for image, _ in views]),
+        "boxes": torch.from_numpy(np.stack([box for _, box in views])),
     }

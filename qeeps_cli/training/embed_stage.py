@@ -7,7 +7,6 @@ from torch.nn import functional as F
 from qeeps_cli.errors import UsageError
 from qeeps_cli.model.basenet import FeatureMaps
 from qeeps_cli.model.qeeps import QEEPS
-from qeeps_cli.training.canvas_views import another_view
 from qeeps_cli.training.classifier import IdentityClassifier
 from qeeps_cli.training.config import StageConfig
 from qeeps_cli.training.crop_batches import CropBatches
@@ -63,23 +62,15 @@ class EmbedStage:
             )
         self.config, self.crops, self.seed, self.classifier = config, crops, seed, classifier
         self.kept: dict[int, Batch] = {}
-        if config.repeat and config.views > 1:
-            raise UsageError(
-                f"repeat = {config.repeat} keeps what BaseNet makes of the canvases, and views = {config.views} shows "
-                "it others: take one of the two out of [stages.embed]."
-            )
         self.batch_is_stateless = not config.repeat  # what is kept is here, and not in another process
-        self.views = config.views
 
-    def batch(self, number: int) -> Batch:
+    def batch(self, step: int) -> Batch:
         if not self.config.repeat:
-            return self.crops.draw(step_rng(self.seed, self.name, number))
-        place = number % self.config.repeat
+            return self.crops.draw(step_rng(self.seed, self.name, step))
+        place = step % self.config.repeat
         return self.kept.get(place) or self.crops.draw(step_rng(self.seed, self.name, place)) | {"place": place}
 
     def losses(self, model: QEEPS, batch: Batch) -> dict[str, Tensor]:
-        if batch.get("view"):  # the first is what was painted
-            batch = another_view(batch, self.config.novel)
         embeddings, targets = self._embeddings(model, batch)
         losses = {
             "contrastive": contrastive_loss(embeddings, batch["labels"], self.config.contrastive_scale),

@@ -19,7 +19,6 @@ class OIMStage:
 
     name = "oim"
     batch_is_stateless = True
-    views = 1
 
     def __init__(self, config: StageConfig, frames: FrameBatches, crops: CropBatches, oim: OIMLoss, seed: int):
         self.config, self.frames, self.crops, self.oim, self.seed = config, frames, crops, oim, seed

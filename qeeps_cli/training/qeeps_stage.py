@@ -26,7 +26,6 @@ class QEEPSStage:
 
     name = "qeeps"
     batch_is_stateless = True
-    views = 1
 
     def __init__(self, config: StageConfig, frames: FrameBatches, crops: CropBatches, oim: OIMLoss, seed: int):
         if len(frames.labels) == 0:

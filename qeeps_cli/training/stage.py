@@ -15,20 +15,19 @@ Batch = dict[str, Any]
 class Stage(Protocol):
     """One stage of training.
 
-    A killed run resumes exactly because nothing is drawn from a stream of random numbers: `batch(number)` seeds its own
-    generator from (seed, stage, number), so the position in the data is the step.
+    A killed run resumes exactly because nothing is drawn from a stream of random numbers: `batch(step)` seeds its own
+    generator from (seed, stage, step), so the position in the data is the step.
     """
 
     name: str
     batch_is_stateless: bool  # whether `batch` may be called in other processes, forked from this one
-    views: int  # steps in a row that a batch serves: step s has view s % views of batch s // views
 
-    def batch(self, number: int) -> Batch:
-        """A batch on the CPU; called in a background thread, or in another process. `files` lists the pictures in
-        it."""
+    def batch(self, step: int) -> Batch:
+        """The step's data on the CPU; called in a background thread, or in another process. `files` lists the pictures
+        in it."""
 
     def losses(self, model: QEEPS, batch: Batch) -> dict[str, Tensor]:
-        """Scalar losses by name, unweighted. batch: with `view`, which of its views it is."""
+        """Scalar losses by name, unweighted."""
 
     def parameters(self) -> list[nn.Parameter]:
         """What is trained beside the model, at the rate of new heads."""

@@ -134,16 +134,9 @@ class Trainer:
         self.finish_stage(name, model)
 
     def _batches(self, stage: Stage, first: int, steps: int) -> Iterator[tuple[int, Batch]]:
-        views = stage.views
-        begin, end = first // views, -(-steps // views)
         if self.workers and stage.batch_is_stateless:
-            batches = from_processes(stage, begin, end, self.workers, pinned=self.device.type == "cuda")
-        else:
-            batches = from_a_thread(stage, begin, end)
-        for number, batch in batches:
-            batch = to_device(batch, self.device)  # once for all of its views
-            for step in range(max(first, number * views), min(steps, (number + 1) * views)):
-                yield step, batch | {"view": step % views}
+            return from_processes(stage, first, steps, self.workers, pinned=self.device.type == "cuda")
+        return from_a_thread(stage, first, steps)
 
     def _step(
         self,
@@ -155,6 +148,7 @@ class Trainer:
         step: int,
     ) -> tuple[dict[str, float], float, float]:
         torch.manual_seed(self.config.seed * 1_000_003 + step)  # torchvision's samplers draw from the global generator
+        batch = to_device(batch, self.device)
         with autocast(self.device):
             losses = stage.losses(model, batch)
         values = {name: float(loss.detach()) for name, loss in losses.items()}
