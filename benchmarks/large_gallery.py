@@ -44,6 +44,7 @@ PARAMS = InferenceParams(proposals=20, min_objectness=0.0, min_person_score=0.0)
 SMALL = ["--proposals", "20", "--min-objectness", "0", "--min-person-score", "0"]
 SEARCHES = {
     "query, cached": ["--mode", "cached"],
+    "query, expanded": ["--mode", "cached", "--expand"],
     "query, top 100": ["--mode", "cached", "--top-k", "100"],
     "query, cascade of 50": ["--mode", "cascade", "--shortlist", "50", "--top-k", "100"],
 }

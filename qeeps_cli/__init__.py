@@ -84,9 +84,10 @@ def search(
     pixels; or person: the number that `qeeps detect` gives; neither: the whole picture is the person's crop. gallery: a
     folder, an image, a video or a pattern such as "cam*/**/*.jpg", or several. model: from `load_model`; else weights
     and device say what to load. mode: "exact", "cached", "cascade" or "auto". shortlist: frames that the cascade
-    compares exactly, a number or "5%". cache: the folder for what is computed; None: $QEEPS_CACHE, else one beside the
-    gallery; False: nothing is kept. refresh: compute again what it holds. every, limit: search only each N-th frame,
-    and only so many; of videos, every "1s" is a frame a second, and start and end say from when to when. The rest are
+    compares exactly, a number or "5%". expand: of the mode "cached", the best match speaks for the others. cache: the
+    folder for what is computed; None: $QEEPS_CACHE, else one beside the gallery; False: nothing is kept. refresh:
+    compute again what it holds. every, limit: search only each N-th frame, and only so many; of videos, every "1s" is a
+    frame a second, and start and end say from when to when. The rest are
     the options of `qeeps search`.
 
     Raises QeepsError's kinds: UsageError, ImageError (the query), NothingToSearchError, WeightsError, DeviceError,
@@ -118,7 +119,8 @@ def search_many(
 
     given = DEFAULTS | keywords
     pixels = MAX_PIXELS if given["max_pixels"] is None else given["max_pixels"]
-    own = {name: given[name] for name in ("top_k", "min_score", "exclude_query", "batch", "mode", "shortlist")}
+    wanted = ("top_k", "min_score", "exclude_query", "batch", "mode", "shortlist", "expand")
+    own = {name: given[name] for name in wanted}
     options = SearchOptions(max_pixels=pixels, **own)
     requests = [QueryRequest(Path(image), None if isinstance(where, int) else where) for image, where in queries]
     pictures = read_requests(requests, pixels)

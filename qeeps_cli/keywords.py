@@ -25,6 +25,7 @@ class SearchKeywords(TypedDict, total=False):
     params: InferenceParams | None
     mode: str
     shortlist: int | str | None
+    expand: bool
     cache: str | PathLike[str] | bool | None
     refresh: bool
     top_k: int | None
@@ -45,6 +46,7 @@ DEFAULTS: dict[str, Any] = {
     "mode": "auto",
     "refresh": False,
     "exclude_query": False,
+    "expand": False,
     "recursive": True,
 }
 

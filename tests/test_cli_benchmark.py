@@ -84,6 +84,26 @@ def test_across_cameras(run, prw):
     assert document["published"] == [] == document["other_sides"]
 
 
+def test_expanded_by_the_best_match(run, text, prw, tmp_path):
+    """Half of each score comes by way of it, and it stays the best."""
+    ranked = {}
+    for name, given in {"plain": {"mode": "cached"}, "expanded": {"expand": True}}.items():
+        document = run("prw", prw, **given, save_rankings=tmp_path / name, keep=100)
+        assert (document["mode"], document["expand"]) == ("cached", name == "expanded")
+        lines = [json.loads(line) for line in (tmp_path / name).read_text().splitlines()]
+        queries = dict.fromkeys(line["query"] for line in lines)
+        ranked[name] = [[line for line in lines if line["query"] == query] for query in queries]
+    for plain, expanded in zip(*ranked.values(), strict=True):
+        assert len(plain) == len(expanded) > 2 and plain != expanded
+        assert (plain[0]["frame"], plain[0]["box"]) == (expanded[0]["frame"], expanded[0]["box"])
+        scores = {(each["frame"], *each["box"]): each["score"] for each in plain}
+        for each in expanded:  # from half of what it was to that and half of what the best is believed
+            own = scores[each["frame"], *each["box"]] / 2
+            assert own <= each["score"] <= own + plain[0]["score"] / 2 + 1e-6
+    shown = text("prw", prw, expand=True)
+    assert "without the query; expanded by each query's best match" in shown and "random, cached, expanded" in shown
+
+
 def test_prw_mini_needs_nothing_but_the_root(run, tmp_path):
     root = write_prw(tmp_path / "PRW-v16.04.20", frames=3, queries=PRW_MINI)
     document = run("prw-mini", root, mode="cached")
@@ -232,6 +252,8 @@ def test_the_variant_is_checked(run, prw):
         ({"method": "oim", "mode": "exact"}, "--mode belongs to --method qeeps"),
         ({"mode": "exact", "shortlist": "5"}, "--shortlist belongs to --mode cascade"),
         ({"shortlist": "some"}, "--shortlist expects"),
+        ({"mode": "exact", "expand": True}, "--expand belongs to --mode cached"),
+        ({"method": "oim", "expand": True}, "--expand belongs to --mode cached"),
         ({"mode": "quick"}, "a mode of exact, cached, cascade"),
         ({"compare_eager": True}, "belong to --runtime"),
         ({"runtime": True, "size": "900"}, "--size expects HEIGHTxWIDTH"),

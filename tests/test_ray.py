@@ -124,6 +124,13 @@ def pairs_in(cache: Path) -> int:
 
 
 @pytest.mark.slow
+def test_an_expanded_search_by_workers_is_that_of_one_process(index, gallery, given, tmp_path):
+    """The best match of the whole gallery is asked, whoever scored it."""
+    search = ["search", *query(gallery), "--gallery", gallery, "--expand"]
+    assert run(*search, *given(index), *WORKERS) == run(*search, *given(tmp_path / "alone"))
+
+
+@pytest.mark.slow
 def test_a_cascade_by_workers_is_that_of_one_process(index, gallery, given, tmp_path):
     """It goes on from the index."""
     search = ["search", *query(gallery), "--gallery", gallery, "--mode", "cascade", "--shortlist", "12"]

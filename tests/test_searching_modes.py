@@ -124,6 +124,35 @@ def test_a_cascade_is_exact_for_its_shortlist_and_cached_for_the_rest(model, gal
     assert scores == sorted(scores, reverse=True)
 
 
+def test_half_of_an_expanded_score_comes_by_way_of_the_best_match(model, gallery, tmp_path):
+    """Which is in another picture than the query's own, and gives what it would give as a query itself."""
+    plain = search(model, gallery, tmp_path / "c", mode="cached")
+    expanded = search(model, gallery, tmp_path / "c", mode="auto", expand=True)
+    witness = next(match for match in plain.matches if match.frame.name != FRAMES[0])
+    by_witness = search(model, gallery, tmp_path / "c", mode="cached", query=witness.frame.name, box=witness.box)
+    second = {(match.frame.name, match.box): match.score for match in by_witness.matches}
+    assert len(expanded.matches) == len(plain.matches) > 5
+    scores = {(match.frame.name, match.box): match.score for match in expanded.matches}
+    for match in plain.matches:
+        key = match.frame.name, match.box
+        assert scores[key] == pytest.approx((match.score + witness.score * second[key]) / 2, abs=2e-3)
+    assert expanded.parameters["expand"] and not plain.parameters["expand"]
+    (note,) = set(expanded.notes) - set(plain.notes)
+    assert f"by way of the best match, {witness.frame.name} (" in note
+    assert as_bytes(search(model, gallery, cache=False, mode="cached", expand=True), "cached") == as_bytes(
+        search(model, gallery, tmp_path / "c", mode="cached", expand=True), "cached"
+    )
+
+
+def test_with_nobody_else_to_ask_nothing_is_expanded(model, gallery, tmp_path):
+    for name in os.listdir(gallery):
+        if name != FRAMES[0]:
+            path = gallery / name
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    plain, expanded = (search(model, gallery, tmp_path / "c", mode="cached", expand=on) for on in (False, True))
+    assert plain.matches == expanded.matches != [] and plain.notes == expanded.notes
+
+
 def _of(result: SearchResult, name: str) -> list[tuple]:
     return [(m.box, m.score, m.person_score) for m in result.matches if m.frame.name == name]
 
@@ -311,6 +340,7 @@ def test_the_environment_names_the_cache(model, gallery, tmp_path, monkeypatch):
         (10_001, 1, "cuda", {}, "cascade", 500),
         (100_000, 1, "cpu", {"shortlist": "5%"}, "cascade", 5_000),
         (1_000, 1, "cpu", {"shortlist": 2_000}, "exact", None),
+        (5, 1, "cpu", {"expand": True}, "cached", None),
         (5, 1, "cpu", {"mode": "cascade"}, "cascade", 5),
         (5, 1, "cpu", {"mode": "cached"}, "cached", None),
         (10**6, 1, "cpu", {"mode": "exact"}, "exact", None),
@@ -333,6 +363,9 @@ def test_other_wrong_modes(model, gallery):
         search(model, gallery, mode="fast")
     with pytest.raises(UsageError, match="--shortlist belongs to --mode cascade"):
         SearchOptions(mode="exact", shortlist=5)
+    for others in ({"mode": "exact"}, {"mode": "cascade"}, {"shortlist": 5}):
+        with pytest.raises(UsageError, match="--expand.*--mode cached, got (exact|cascade|--shortlist)"):
+            SearchOptions(expand=True, **others)
     assert EXACT_PAIRS["cpu"] == 200
 
 

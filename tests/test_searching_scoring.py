@@ -1,6 +1,5 @@
 """Scores of cached people: the network's own, whatever the cuts of the cache, with bounded memory."""
 
-import hashlib
 import pickle
 from pathlib import Path
 
@@ -9,44 +8,18 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scoring_samples import COUNTS, DIM, digest, fill, form_of, frames, qsimnet, units
 
 from qeeps_cli.cache.store import Cache, FrameStore
 from qeeps_cli.distributed.scoring import shares
 from qeeps_cli.gallery import FrameList
-from qeeps_cli.model.qsimnet import QSimNet
 from qeeps_cli.searching import scoring
 from qeeps_cli.searching.ranking import Ranking
 from qeeps_cli.searching.request import SearchOptions
 from qeeps_cli.searching.scoring import CachedGallery, Scorer, best_of_frames, rank_cached
-from qeeps_cli.types import Detections, Match, Query
+from qeeps_cli.types import Match, Query
 
-DIM = 32
 FORMS = ["qsimnet", "cosine"]
-
-
-def units(count: int, seed: int = 0, dim: int = DIM) -> np.ndarray:
-    """(count, dim) float32 unit vectors."""
-    vectors = np.random.default_rng(seed).standard_normal((count, dim)).astype(np.float32)
-    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-
-
-def qsimnet(seed: int = 0, dim: int = DIM) -> QSimNet:
-    """With statistics and weights of a trained one's magnitude: logits from about -10 to 10."""
-    torch.manual_seed(seed)
-    network = QSimNet(dim)
-    with torch.no_grad():
-        network.norm.running_mean.fill_(2 / dim)
-        network.norm.running_var.uniform_(0.5 / dim**2, 8 / dim**2)
-        network.fc.weight[1].uniform_(-0.5, 0.1)
-        network.fc.bias.normal_()
-    return network.eval()
-
-
-def form_of(kind: str, seed: int = 0, dim: int = DIM) -> tuple[np.ndarray, float] | None:
-    if kind == "cosine":
-        return None
-    form = qsimnet(seed, dim).closed_form()
-    return form.weight.numpy(), form.bias
 
 
 def test_no_embeddings_have_no_scores():
@@ -127,29 +100,6 @@ def test_what_ties_is_a_candidate(logit, below, kind):
 # Whole galleries
 
 
-def digest(number: int) -> str:
-    return hashlib.blake2b(str(number).encode(), digest_size=16).hexdigest()
-
-
-def frames(counts: list[int], seed: int = 0) -> list[Detections]:
-    rng = np.random.default_rng(seed)
-    found = []
-    for i, count in enumerate(counts):
-        corners = rng.uniform(0, 100, (count, 2)).astype(np.float32)
-        scores = rng.uniform(0.1, 1, count).astype(np.float32)
-        found.append(Detections(np.hstack([corners, corners + 9]), scores, scores, units(count, seed + i)))
-    return found
-
-
-def fill(folder: Path, found: list[Detections], segments: int) -> None:
-    """In that many segments, the frames dealt out to them in turn."""
-    for first in range(segments):
-        with Cache(folder, warn=pytest.fail) as cache:
-            store = cache.frames({})
-            for i in range(first, len(found), segments):
-                store.add(digest(i), f"{i}.jpg", (100, 200), found[i])
-
-
 def rank(store: FrameStore, count: int, queries: np.ndarray, form, left_out=(), **options) -> list[list[Match]]:
     names = FrameList(Path("gallery"), [f"{i}.jpg" for i in range(count)])
     rankings = [Ranking(Query(Path("q"), None, "q"), names, SearchOptions(**options)) for _ in queries]
@@ -166,9 +116,6 @@ def rank(store: FrameStore, count: int, queries: np.ndarray, form, left_out=(), 
         for match in matches:
             assert match.score <= one[int(match.frame.name.removesuffix(".jpg"))]
     return results
-
-
-COUNTS = [0, 3, 1, 0, 7, 2, 40, 0, 5] * 2
 
 
 @pytest.fixture(scope="module")

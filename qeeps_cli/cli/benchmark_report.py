@@ -56,7 +56,7 @@ def _ranking(document: dict[str, Any]) -> str:
         "cached": "cached: each frame once, without the query",
         "cascade": f"cascade: cached, then the best {_rescored(document)} frames of each query exactly",
     }
-    return ways[document["mode"]]
+    return ways[document["mode"]] + ("; expanded by each query's best match" if document["expand"] else "")
 
 
 def _rescored(document: dict[str, Any]) -> str:
@@ -70,7 +70,7 @@ def _warnings(document: dict[str, Any]) -> str:
 
 
 def _scores(document: dict[str, Any], terminal: bool) -> str:
-    way = "oim" if document["method"] == "oim" else document["mode"]
+    way = "oim" if document["method"] == "oim" else document["mode"] + (", expanded" if document["expand"] else "")
     own = f"{visible_name(document['weights']['name'])}, {way}"
     if not document["comparable"]:
         own += " (limited)"

@@ -28,6 +28,7 @@ def choose_ranking(
     mode: str | None,
     *,
     shortlist: str | None,
+    expand: bool,
     batch: int | None,
     **settings: Any,
 ) -> "BenchmarkOptions":
@@ -41,7 +42,9 @@ def choose_ranking(
         method = "oim" if config.variant == "oim" and mode is None else "qeeps"
     if method == "oim" and mode is not None:
         raise UsageError("--mode belongs to --method qeeps; the method oim runs each frame once, without the query.")
-    if mode is None:
+    if mode is None and expand:
+        mode = "cached"
+    elif mode is None:
         mode = "cascade" if dataset == EXAMPLES and config.has_qsimnet else "exact"
     if shortlist is not None:
         if method != "qeeps" or mode != "cascade":
@@ -49,7 +52,8 @@ def choose_ranking(
         shortlist_size(shortlist, 1)  # raises for what is no size
     elif dataset == EXAMPLES:
         shortlist = EXAMPLES_SHORTLIST
-    return BenchmarkOptions(method=method, mode=mode, shortlist=shortlist, batch=batch_size(engine, batch), **settings)
+    how = {"method": method, "mode": mode, "shortlist": shortlist, "expand": expand}
+    return BenchmarkOptions(**how, batch=batch_size(engine, batch), **settings)
 
 
 def check_variant(checkpoint: "Checkpoint", variant: str | None) -> None:

@@ -70,6 +70,14 @@ Shortlist = Annotated[
         help="Frames that the cascade compares exactly: a number or a share. Default: 5%, at least 50, at most 500.",
     ),
 ]
+Expand = Annotated[
+    bool,
+    typer.Option(
+        "--expand",
+        help="Query expansion: half of each score comes by way of the best match, which finds more of the same person. "
+        "It implies --mode cached.",
+    ),
+]
 
 Proposals = Annotated[int, typer.Option(metavar="N", min=1, help="Regions of a frame that are looked at closely.")]
 MinObjectness = Annotated[

@@ -26,6 +26,7 @@ def search(
     grouping: SightingOptions,
     mode: own.Mode = "auto",
     shortlist: options.Shortlist = None,
+    expand: options.Expand = False,
     top_k: own.TopK = None,
     min_score: own.MinScore = None,
     exclude_query: own.ExcludeQuery = False,
@@ -56,7 +57,9 @@ def search(
     from qeeps_cli.searching.request import SearchOptions
 
     # Whatever can be wrong with the inputs and the output shows before the network is loaded.
-    limits = SearchOptions(top_k, min_score, exclude_query, max_pixels or MAX_PIXELS, network.batch, mode, shortlist)
+    limits = SearchOptions(
+        *(top_k, min_score, exclude_query, max_pixels or MAX_PIXELS, network.batch, mode, shortlist, expand)
+    )
     requests = own.read_requests_of(query, box, person, queries)
     rules = grouping.rules()
     output.check(sightings=rules is not None)

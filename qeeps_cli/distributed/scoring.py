@@ -17,7 +17,7 @@ from qeeps_cli.distributed.cluster import Cluster, load_ray
 from qeeps_cli.distributed.pool import explained
 from qeeps_cli.searching.ranking import Ranking, Rows
 from qeeps_cli.searching.request import SearchOptions
-from qeeps_cli.searching.scoring import CachedGallery, Scorer, best_of_frames, rank_cached
+from qeeps_cli.searching.scoring import CachedGallery, Scoring, best_of_frames, rank_cached
 from qeeps_cli.types import Query
 
 Form = tuple[np.ndarray, float] | None
@@ -34,13 +34,13 @@ class Share:
     digests: list[str]
     form: Form
 
-    def best(self, scorer: Scorer) -> np.ndarray:
+    def best(self, scorer: Scoring) -> np.ndarray:
         """As `best_of_frames`, of these frames."""
         with self._cache() as cache:
             return best_of_frames(self._gallery(cache), scorer)
 
     def rank(
-        self, scorer: Scorer, options: SearchOptions, places: np.ndarray, wanted: np.ndarray
+        self, scorer: Scoring, options: SearchOptions, places: np.ndarray, wanted: np.ndarray
     ) -> list[Rows]:
         """As `rank_cached`, of these frames: what each query's ranking keeps. places, wanted: of all digests."""
         rankings = [Ranking(Query(Path(), None), [], options) for _ in scorer.queries]
@@ -70,13 +70,13 @@ class SharedGallery:
         self.digests = digests
         self.shares = list(shares(cache, fingerprint, digests, form, cluster.workers))
 
-    def best(self, scorer: Scorer) -> np.ndarray:
+    def best(self, scorer: Scoring) -> np.ndarray:
         best = np.full((len(scorer.queries), len(self.digests)), -np.inf, np.float32)
         for share, found in zip(self.shares, self._map(Share.best, scorer), strict=True):
             best[:, share.numbers] = found
         return best
 
-    def rank(self, scorer: Scorer, rankings: Sequence[Ranking], places: np.ndarray, wanted: np.ndarray) -> None:
+    def rank(self, scorer: Scoring, rankings: Sequence[Ranking], places: np.ndarray, wanted: np.ndarray) -> None:
         for kept in self._map(Share.rank, scorer, rankings[0].options, places, wanted):
             for ranking, rows in zip(rankings, kept, strict=True):
                 ranking.add(rows)

@@ -107,6 +107,7 @@ def benchmark_document(
         "method": options.method,
         "mode": options.mode if qeeps else None,
         "shortlist": options.shortlist if qeeps and options.mode == "cascade" else None,
+        "expand": options.expand if qeeps and options.mode == "cached" else None,
         "det_thresh": options.det_thresh,
         "model": config.to_dict(),
         "parameters": {key: parameters[key] for key in sorted(parameters)},

@@ -11,8 +11,9 @@ from qeeps_cli.errors import DataError
 from qeeps_cli.evaluation.detection import DetectionEvaluator, DetectionScore
 from qeeps_cli.evaluation.protocols import DetectionTable, find_truth
 from qeeps_cli.searching.engine import Engine
+from qeeps_cli.searching.expansion import best_row
 from qeeps_cli.searching.indexing import index_frames
-from qeeps_cli.searching.scoring import Scorer
+from qeeps_cli.searching.scoring import Scoring
 from qeeps_cli.searching.tally import Progress, Tally
 from qeeps_cli.types import GalleryFrame, LabelledQuery
 
@@ -33,14 +34,24 @@ class FrameIndex:
         number = self.table.index[frame]
         return slice(self.table.offsets[number], self.table.offsets[number + 1])
 
-    def score(self, scorer: Scorer, frames: Collection[str]) -> np.ndarray:
+    def score(self, scorer: Scoring, frames: Collection[str]) -> np.ndarray:
         """Scores (M,) float32 of the rows of these frames for a scorer's first query; 0 for all other rows."""
         scores = np.zeros(len(self.embeddings), np.float32)
+        chosen = self._rows_of_all(frames)
+        scores[chosen] = scorer.scores(0, self.embeddings[chosen])
+        return scores
+
+    def best_of(self, scores: np.ndarray, frames: Collection[str]) -> np.ndarray | None:
+        """The embedding (D,) with the highest of scores (M,) in these frames; None where nobody is in them."""
+        row = best_row(np.where(self._rows_of_all(frames), scores, -np.inf))
+        return None if row is None else self.embeddings[row]
+
+    def _rows_of_all(self, frames: Collection[str]) -> np.ndarray:
+        """(M,) bool."""
         chosen = np.zeros(len(self.embeddings), bool)
         for frame in frames:
             chosen[self.rows_of(frame)] = True
-        scores[chosen] = scorer.scores(0, self.embeddings[chosen])
-        return scores
+        return chosen
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from qeeps_cli.evaluation.pairwise import PairSearch, in_groups, open_query
 from qeeps_cli.evaluation.protocols import FrameAnswer, QueryScorer, score_table
 from qeeps_cli.searching.cascade import shortlist, shortlist_size
 from qeeps_cli.searching.engine import Engine, QueryPerson
+from qeeps_cli.searching.expansion import ExpandedScorer
 from qeeps_cli.searching.scoring import Scorer
 from qeeps_cli.searching.tally import Progress, Tally
 from qeeps_cli.types import LabelledQuery
@@ -34,6 +35,7 @@ class BenchmarkOptions:
     baseline's protocol); "qeeps" ranks by the network's own score. mode, of "qeeps": "exact", pair by pair (the
     paper's); "cached", from embeddings of frames paired with themselves; "cascade", cached, with the `shortlist` best
     frames of each query (a number, or a percentage such as "10%"; None: the default of a search) run exactly.
+    expand: of the mode "cached", the best match speaks for the others (`searching.expansion`).
     keep: how many of the best detections each query's score keeps. batch: frames of one size that run together.
     detection: whether the exact mode, which needs no query-independent detections, makes them to score them; None:
     where that is cheap.
@@ -43,6 +45,7 @@ class BenchmarkOptions:
     mode: str = "exact"
     det_thresh: float = DET_THRESH
     shortlist: str | int | None = None
+    expand: bool = False
     keep: int = 0
     batch: int = 1
     detection: bool | None = None
@@ -53,6 +56,8 @@ class BenchmarkOptions:
                 f"expected a method of {', '.join(METHODS)} and a mode of {', '.join(MODES)}, "
                 f"got {self.method!r} and {self.mode!r}."
             )
+        if self.expand and (self.method, self.mode) != ("qeeps", "cached"):
+            raise UsageError("--expand belongs to --mode cached.")
 
     @property
     def pairwise(self) -> bool:
@@ -188,7 +193,13 @@ class _Run:
         picture = open_query(self.frames, query)
         embedding = self.engine.embed_query(QueryPerson(picture.rgb, picture.query.box))
         form = None if self.options.method == "oim" else self.engine.closed_form()
-        return index.score(Scorer(embedding[None], form), set(query.gallery))
+        scorer, gallery = Scorer(embedding[None], form), set(query.gallery)
+        scores = index.score(scorer, gallery)
+        if not self.options.expand:
+            return scores
+        others = gallery - {frame.name for frame in self.frames.frames if frame.path == query.path}
+        witness = index.best_of(scores, others)
+        return index.score(ExpandedScorer(scorer, form, [witness]), gallery)
 
 
 def _choose(query: LabelledQuery, index: FrameIndex, scores: np.ndarray, size: str | int | None) -> frozenset[str]:

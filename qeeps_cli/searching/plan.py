@@ -28,11 +28,13 @@ def plan_search(options: SearchOptions, frames: int, queries: int, device: str) 
     """The mode of a search over so many frames for so many queries. device: "cpu" or "cuda".
 
     "auto" is exact up to EXACT_PAIRS pairs of query and frame, and where the shortlist would hold every frame; beyond
-    that it is the cascade.
+    that it is the cascade. With `expand` it is cached.
     """
     listed = shortlist_size(options.shortlist, frames)
     if options.mode != "auto":
         return Plan(options.mode, None, listed if options.mode == "cascade" else None)
+    if options.expand:
+        return Plan("cached", "--expand ranks people who were found without the query")
     pairs, most = frames * queries, EXACT_PAIRS.get(device, EXACT_PAIRS["cpu"])
     count = f"{pairs} pair{'s' if pairs != 1 else ''} of query and frame"
     if pairs <= most:

@@ -89,6 +89,10 @@ class Ranking:
             self._notes.append((frame, f"{name} {text}"))
         return True
 
+    def remark(self, frame: int, text: str) -> None:
+        """A note about a frame, for the result."""
+        self._notes.append((frame, text))
+
     def skip(self, frame: int, reason: str) -> None:
         """A frame that cannot be searched."""
         self._skipped.append(Skipped(self.gallery[frame].name, reason))

@@ -25,7 +25,8 @@ class SearchOptions:
     that score at least that much, from 0 to 1, or from -1 where scores are cosines (`check_scores`). exclude_query:
     leave out gallery frames that are the query's own picture, byte for byte. batch: frames of one size that run
     together; None: 1 on a CPU, 8 on a GPU (the matches are the same). mode: one of MODES; "auto" is decided by
-    `plan_search`. shortlist: frames that the cascade compares exactly, see `shortlist_size`.
+    `plan_search`. shortlist: frames that the cascade compares exactly, see `shortlist_size`. expand: of the mode
+    "cached", the best match speaks for the others (`expansion`).
     """
 
     top_k: int | None = None
@@ -35,6 +36,7 @@ class SearchOptions:
     batch: int | None = None
     mode: str = "auto"
     shortlist: int | str | None = None
+    expand: bool = False
 
     def __post_init__(self):
         for name in ("top_k", "batch", "max_pixels"):
@@ -52,6 +54,11 @@ class SearchOptions:
             shortlist_size(self.shortlist, frames=1)
             if self.mode not in ("cascade", "auto"):
                 raise UsageError(f"--shortlist belongs to --mode cascade; {self.mode} has none.")
+        if self.expand and (self.mode not in ("cached", "auto") or self.shortlist is not None):
+            given = self.mode if self.shortlist is None else "--shortlist"
+            raise UsageError(
+                f"--expand ranks people who were found without the query, that is --mode cached, got {given}."
+            )
 
     def check_scores(self, has_qsimnet: bool) -> None:
         """Raises UsageError for a min_score below all scores that a network with or without QSimNet gives."""
@@ -67,6 +74,7 @@ class SearchOptions:
             "top_k": self.top_k,
             "min_score": self.min_score,
             "exclude_query": self.exclude_query,
+            "expand": self.expand,
             "max_pixels": self.max_pixels,
         }
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from qeeps_cli.boxes import xyxy_to_xywh
 from qeeps_cli.cache.store import Cache
 from qeeps_cli.frames import FrameReader
 from qeeps_cli.searching import out_of_memory
@@ -15,6 +16,7 @@ from qeeps_cli.searching.cascade import shortlist
 from qeeps_cli.searching.crew import Crew
 from qeeps_cli.searching.engine import Engine, QueryPerson
 from qeeps_cli.searching.exact import search_pairs
+from qeeps_cli.searching.expansion import ExpandedScorer, best_row
 from qeeps_cli.searching.findings import Findings
 from qeeps_cli.searching.galleries import Gallery
 from qeeps_cli.searching.indexing import index_frames
@@ -148,6 +150,8 @@ class _Search:
             lambda some: [self.engine.embed_query(person) for person in some], people
         )
         scorer = Scorer(np.stack(embeddings), self.engine.closed_form())
+        if self.options.expand:
+            scorer = self._expanded(pictures, scorer, findings)
         wanted = np.ones((len(pictures), len(index.digests)), bool)
         if self.plan.mode == "cascade":
             chosen: dict[int, list[int]] = {}
@@ -169,14 +173,41 @@ class _Search:
             for query, finding in enumerate(findings):
                 finding.see_scores(best[query, wanted[query]])
 
+    def _expanded(
+        self, pictures: Sequence[QueryPicture], scorer: Scorer, findings: Sequence[Findings]
+    ) -> ExpandedScorer:
+        """With each query's best match in the gallery; its own picture, where it is there, has nothing to add."""
+        witnesses: list[np.ndarray | None] = []
+        store, index = self.cache.frames(self.engine.fingerprint()), self._index
+        for query, best in enumerate(self._best(pictures, scorer, without_own=True)):
+            number = best_row(best)
+            if number is None:
+                witnesses.append(None)
+                continue
+            people, place = store.get(index.digests[number]), int(index.places[number])
+            row = best_row(scorer.scores(query, people.embeddings))
+            witnesses.append(people.embeddings[row])
+            where = ",".join(f"{value:.0f}" for value in xyxy_to_xywh(people.boxes[row]))
+            findings[query].ranking.remark(
+                place,
+                f"half of each score comes by way of the best match, {self.gallery.frames[place].name} ({where}); if "
+                "that is somebody else, search without --expand",
+            )
+        return ExpandedScorer(scorer, self.engine.closed_form(), witnesses)
+
     def _shortlists(self, pictures: Sequence[QueryPicture], scorer: Scorer) -> list[list[int]]:
         """For each query the frames to compare exactly, as numbers in the index."""
-        digests, lists = self._index.digests, []
-        for picture, best in zip(pictures, self._cached.best(scorer), strict=True):
-            if self.options.exclude_query:
-                best[[number for number, digest in enumerate(digests) if digest == picture.query.digest]] = -np.inf
-            lists.append(shortlist(best, self.plan.shortlist))
-        return lists
+        best = self._best(pictures, scorer, without_own=self.options.exclude_query)
+        return [shortlist(scores, self.plan.shortlist) for scores in best]
+
+    def _best(self, pictures: Sequence[QueryPicture], scorer: Scorer, without_own: bool) -> np.ndarray:
+        """(Q, F): the highest score of each of the index's frames; -inf where it has no people, and, without_own, in a
+        query's own picture."""
+        best, digests = self._cached.best(scorer), self._index.digests
+        if without_own:
+            for picture, scores in zip(pictures, best, strict=True):
+                scores[[number for number, digest in enumerate(digests) if digest == picture.query.digest]] = -np.inf
+        return best
 
     def _compare(
         self,

@@ -26,6 +26,21 @@ NORM = 1.01  # no cached embedding is longer: they are unit vectors, rounded to 
 SATURATED = 15.0  # logits above it have scores that float32 hardly tells apart
 
 
+class Scoring(Protocol):
+    """What people are ranked by: scores for some queries, as `Scorer` explains them."""
+
+    queries: np.ndarray
+    error: np.ndarray
+
+    def scores(self, query: int, embeddings: np.ndarray) -> np.ndarray: ...
+
+    def to_logit(self, score: float) -> float: ...
+
+    def approximate(self, embeddings: np.ndarray, own: np.ndarray | None) -> np.ndarray: ...
+
+    def lowest_candidate(self, query: int, logit: np.ndarray | float) -> np.ndarray | float: ...
+
+
 class Scorer:
     """Scores for some queries.
 
@@ -108,10 +123,10 @@ class Scorer:
 class People(Protocol):
     """The cached people of a gallery's frames, wherever they are scored."""
 
-    def best(self, scorer: Scorer) -> np.ndarray:
+    def best(self, scorer: Scoring) -> np.ndarray:
         """See `best_of_frames`."""
 
-    def rank(self, scorer: Scorer, rankings: Sequence[Ranking], places: np.ndarray, wanted: np.ndarray) -> None:
+    def rank(self, scorer: Scoring, rankings: Sequence[Ranking], places: np.ndarray, wanted: np.ndarray) -> None:
         """See `rank_cached`."""
 
 
@@ -136,12 +151,12 @@ class CachedGallery:
         self._blocks = store.blocks(digests)
         self._own: dict[bytes, np.ndarray] = {}
 
-    def best(self, scorer: Scorer) -> np.ndarray:
+    def best(self, scorer: Scoring) -> np.ndarray:
         """See `best_of_frames`."""
         return best_of_frames(self, scorer)
 
     def rank(
-        self, scorer: Scorer, rankings: Sequence[Ranking], places: np.ndarray, wanted: np.ndarray
+        self, scorer: Scoring, rankings: Sequence[Ranking], places: np.ndarray, wanted: np.ndarray
     ) -> None:
         """See `rank_cached`."""
         rank_cached(self, scorer, rankings, places, wanted)
@@ -168,7 +183,7 @@ def own_terms(weights: np.ndarray, embeddings: np.ndarray) -> np.ndarray:
 
 
 def rank_cached(
-    gallery: CachedGallery, scorer: Scorer, rankings: Sequence[Ranking], places: np.ndarray, wanted: np.ndarray
+    gallery: CachedGallery, scorer: Scoring, rankings: Sequence[Ranking], places: np.ndarray, wanted: np.ndarray
 ) -> None:
     """Adds to each query's ranking whatever of the gallery's people may belong into it.
 
@@ -187,7 +202,7 @@ def rank_cached(
             ranking.add(Rows(frames, scores, block.person_scores[rows], block.boxes[rows]))
 
 
-def best_of_frames(gallery: CachedGallery, scorer: Scorer) -> np.ndarray:
+def best_of_frames(gallery: CachedGallery, scorer: Scoring) -> np.ndarray:
     """(Q, F) float32: each frame's highest score for each query; -inf where it has no people."""
     best = np.full((len(scorer.queries), len(gallery.digests)), -np.inf, np.float32)
     for part in gallery.parts():
@@ -204,7 +219,7 @@ def _frames_of(block: Block, rows: np.ndarray) -> np.ndarray:
     return block.indices[np.searchsorted(block.offsets, rows, side="right") - 1]
 
 
-def _candidates(scorer: Scorer, query: int, ranking: Ranking, block: Block, logits: np.ndarray) -> np.ndarray:
+def _candidates(scorer: Scoring, query: int, ranking: Ranking, block: Block, logits: np.ndarray) -> np.ndarray:
     """(k,) ascending: the people of a block that may be among those that a ranking keeps."""
     rows = _may_be_listed(scorer, query, ranking, logits)
     if ranking.keeps_best_of_frames:
@@ -214,7 +229,7 @@ def _candidates(scorer: Scorer, query: int, ranking: Ranking, block: Block, logi
     return rows[logits[rows] > -np.inf]
 
 
-def _may_be_listed(scorer: Scorer, query: int, ranking: Ranking, logits: np.ndarray) -> np.ndarray:
+def _may_be_listed(scorer: Scoring, query: int, ranking: Ranking, logits: np.ndarray) -> np.ndarray:
     """(k,) ascending: the people that may be among the best of all.
 
     The first blocks have to be sorted for it; after them hardly anybody scores more than the lowest of the ranking.
@@ -226,7 +241,7 @@ def _may_be_listed(scorer: Scorer, query: int, ranking: Ranking, logits: np.ndar
     return rows[logits[rows] >= scorer.lowest_candidate(query, lowest)]
 
 
-def _may_be_best(scorer: Scorer, query: int, block: Block, logits: np.ndarray) -> np.ndarray:
+def _may_be_best(scorer: Scoring, query: int, block: Block, logits: np.ndarray) -> np.ndarray:
     """(m,) bool: the people that may be the best of their frames."""
     counts = np.diff(block.offsets)
     starts = block.offsets[:-1][counts > 0]
