@@ -118,15 +118,15 @@ def test_a_copy_of_a_copy_is_the_same_again():
 @pytest.mark.parametrize("roi_head", ROI_HEADS)
 @torch.inference_mode()
 def test_the_first_1x1_convolutions_of_conv5_run_once_a_map(roi_head):
-    """On 64 RoIs of 4 × 4 cells they would cost more than on the 48 cells of the map."""
+    """On 8 RoIs of 4 × 4 cells they would cost more than on the 48 cells of the map."""
     model = small_network(backbone="resnet50", roi_head=roi_head)
     fast = for_search(model, CPU, torch.float32)
-    maps, boxes = random_maps(1, conv4=1024), [rois(64).clamp(min=0, max=SIZE[0])]
+    maps, boxes = random_maps(1, conv4=1024), [rois(8).clamp(min=0, max=SIZE[0])]
     plain, own = (count_operations(lambda net=net: net.roi_head(maps, boxes))[1] for net in (model, fast))
     # with the stride in the 3×3, the 1×1 to 512 channels runs on all 4 × 4 cells and the shortcut to 2048 on 2 × 2
-    on_rois = 64 * 2 * 1024 * (16 * 512 + 4 * 2048)
+    on_rois = 8 * 2 * 1024 * (16 * 512 + 4 * 2048)
     on_map = 48 * 2 * 1024 * (512 + 2048)
-    detection = 64 * 2 * 1024 * (49 * 512 + 16 * 2048)  # pools to 7 × 7, its shortcut to 4 × 4
+    detection = 8 * 2 * 1024 * (49 * 512 + 16 * 2048)  # pools to 7 × 7, its shortcut to 4 × 4
     if roi_head == "separate":
         on_rois += detection
         on_map *= 2
