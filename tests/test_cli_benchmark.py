@@ -253,7 +253,7 @@ def test_the_variant_is_checked(run, prw):
         ({"mode": "exact", "shortlist": "5"}, "--shortlist belongs to --mode cascade"),
         ({"shortlist": "some"}, "--shortlist expects"),
         ({"mode": "exact", "expand": True}, "--expand belongs to --mode cached"),
-        ({"method": "oim", "expand": True}, "--expand belongs to --mode cached"),
+        ({"method": "oim", "expand": True}, "--expand ranks by QSimNet's scores"),
         ({"mode": "quick"}, "a mode of exact, cached, cascade"),
         ({"compare_eager": True}, "belong to --runtime"),
         ({"runtime": True, "size": "900"}, "--size expects HEIGHTxWIDTH"),

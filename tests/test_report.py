@@ -16,7 +16,7 @@ from PIL import Image
 from report_samples import BYTES, NAMES, SCRIPT, WEIGHTS, make_gallery, make_result
 
 from qeeps_cli.errors import UsageError
-from qeeps_cli.output.folder import write_folder
+from qeeps_cli.output.folder import _summary, write_folder
 from qeeps_cli.output.json_writer import dump, search_document
 from qeeps_cli.output.report import Report, matches_of_each, report_of_results
 from qeeps_cli.output.searches import SearchesFolder, encode_search, join_searches
@@ -73,6 +73,15 @@ def test_a_search_without_matches(folder):
     page = Page(report(search_document(nobody, WEIGHTS, "exact")).html)
     assert page.cards == []
     assert "Not found in 5 frames; the best candidate scored 0.120" in page.text
+
+
+@pytest.mark.parametrize(("expand", "mode"), [(True, "cached, expanded"), (False, "cached")])
+def test_an_expanded_search_says_so(folder, expand, mode):
+    found = make_result(folder)
+    found = replace(found, parameters=found.parameters | {"expand": expand})
+    page = Page(report(search_document(found, WEIGHTS, "cached")).html)
+    assert f"mode {mode} · weights" in page.text
+    assert f"mode {mode}" in _summary(found, WEIGHTS, "cached", 3)
 
 
 def test_the_query_and_ranked_matches(document):

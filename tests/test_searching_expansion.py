@@ -26,13 +26,21 @@ def expanded(queries: np.ndarray, form, witnesses) -> ExpandedScorer:
     return ExpandedScorer(Scorer(queries, form), form, list(witnesses))
 
 
+def near(vector: np.ndarray, count: int, spread: float, seed: int = 0) -> np.ndarray:
+    """(count, D) float16 unit vectors around one."""
+    rows = vector + spread * units(count, seed, dim=vector.shape[-1])
+    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float16)
+
+
 @pytest.mark.parametrize("kind", FORMS)
 def test_half_is_the_querys_own_and_half_the_witnesses(kind):
-    queries, witnesses, gallery, form = units(3, 1), units(3, 2), units(400, 3).astype(np.float16), form_of(kind)
+    queries, gallery, form = units(3, 1), units(400, 3).astype(np.float16), form_of(kind)
+    witnesses = np.concatenate([near(query, 1, 0.7) for query in queries])
     own, other = Scorer(queries, form), Scorer(witnesses, form)
     scorer = expanded(queries, form, witnesses)
     for query in range(3):
-        believed = max(0, own.scores(query, witnesses[query][None])[0])
+        believed = own.scores(query, witnesses[query][None])[0]
+        assert 0 < believed < 1
         wanted = (own.scores(query, gallery) + believed * other.scores(query, gallery)) / 2
         assert scorer.scores(query, gallery) == pytest.approx(wanted, abs=1e-6)
         assert scorer.scores(query, gallery).dtype == np.float32
@@ -50,10 +58,27 @@ def test_nobody_scores_higher_than_the_best_match_did():
 @pytest.mark.parametrize("kind", FORMS)
 def test_without_a_witness_scores_are_as_they_were(kind):
     queries, gallery, form = units(2, 1), units(400, 3).astype(np.float16), form_of(kind)
-    scorer = expanded(queries, form, [None, gallery[0]])
+    scorer = expanded(queries, form, [None, near(queries[1], 1, 0.7)[0]])
     plain = Scorer(queries, form)
     assert np.array_equal(scorer.scores(0, gallery), plain.scores(0, gallery))
     assert not np.array_equal(scorer.scores(1, gallery), plain.scores(1, gallery))
+
+
+def test_a_witness_that_is_unlike_the_query_is_not_asked():
+    """Cosines below 0, which would turn what is like it into what is unlike it."""
+    query, gallery = units(1, 1), units(400, 3).astype(np.float16)
+    plain = Scorer(query, None).scores(0, gallery)
+    scorer = expanded(query, None, [gallery[plain.argmin()]])
+    assert plain.min() < 0 and np.array_equal(scorer.scores(0, gallery), plain)
+
+
+def test_the_querys_own_picture_may_score_higher_than_the_best_match():
+    query, form = units(1, 1), (np.full(DIM, -8.0, np.float32), 4.0)
+    gallery = np.concatenate([query, units(50, 3)]).astype(np.float16)
+    plain = Scorer(query, form).scores(0, gallery)
+    best = 1 + plain[1:].argmax()
+    scores = expanded(query, form, [gallery[best]]).scores(0, gallery)
+    assert scores[0] > plain[best] and scores[1:].max() <= plain[best]
 
 
 def test_the_best_row():
@@ -82,6 +107,41 @@ def test_the_product_is_off_by_less_than_it_says(kind, halves, monkeypatch):
     for query in range(2):
         error = np.abs(rough[query] - scorer.scores(query, gallery)).max()
         assert 0 < error < scorer.error[query] < 0.2
+
+
+@pytest.mark.parametrize("kind", FORMS)
+@pytest.mark.parametrize("slope", ["steep", "flat"])
+@pytest.mark.parametrize("asked", [True, False])
+def test_whoever_may_be_among_the_best_is_a_candidate(kind, slope, asked, monkeypatch):
+    """The product errs as much as it may, against those who belong to the best and for all others. Their scores are so
+    close that it could tell nobody apart, near 1/2 or near 0."""
+    query, form = units(1, 1), form_of(kind)
+    gallery = near(query[0] if slope == "steep" else -query[0], 300, 0.02)
+    if kind == "qsimnet":  # with an offset, so that they score about 1/2, or a thousandth
+        form = form[0], form[1] - Scorer(query, form).logits(0, gallery).mean() - (0 if slope == "steep" else 7)
+    scorer = expanded(query, form, [near(query[0], 1, 0.01)[0] if asked else None])
+    scores, both = scorer.scores(0, gallery), scorer._both
+    logits = np.stack([both.logits(i, gallery) for i in range(2)])
+    for kept in (1, 5, 100):
+        lowest = np.sort(scores)[-kept]
+        against = np.where(scores >= lowest, -both.error[:, None], both.error[:, None])
+        monkeypatch.setattr(both, "approximate", lambda embeddings, own, off=against: logits + off)
+        rough = scorer.approximate(gallery, None)[0]
+        assert np.abs(rough - scores).max() <= scorer.error[0]
+        chosen = rough >= scorer.lowest_candidate(0, np.partition(rough, -kept)[-kept])
+        assert chosen[scores >= lowest].all()
+        if slope == "steep":  # there the bound is as tight as it can be
+            assert np.abs(rough - scores).max() > 0.9 * scorer.error[0]
+
+
+def test_of_small_scores_few_are_candidates():
+    """Most people of a gallery score next to nothing, and are off by next to nothing."""
+    query, form = units(1, 1, dim=256), (np.full(256, -8.0, np.float32), 4.0)
+    gallery = units(5_000, 3, dim=256).astype(np.float16)
+    scorer = expanded(query, form, [near(query[0], 1, 0.5)[0]])
+    rough = scorer.approximate(gallery, scoring.own_terms(form[0], gallery))[0]
+    best = np.partition(rough, -100)[-100]
+    assert best < 0.1 and 100 <= (rough >= scorer.lowest_candidate(0, best)).sum() < 200
 
 
 @given(st.integers(0, 2**32 - 1))

@@ -42,6 +42,11 @@ def choose_ranking(
         method = "oim" if config.variant == "oim" and mode is None else "qeeps"
     if method == "oim" and mode is not None:
         raise UsageError("--mode belongs to --method qeeps; the method oim runs each frame once, without the query.")
+    if expand and (method == "oim" or not config.has_qsimnet):
+        raise UsageError(
+            "--expand ranks by QSimNet's scores of cached people here; cosines, which --method oim and weights without "
+            "QSimNet have, are expanded by `qeeps search` alone."
+        )
     if mode is None and expand:
         mode = "cached"
     elif mode is None:

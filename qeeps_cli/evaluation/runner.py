@@ -1,8 +1,11 @@
 """Runs a network over a benchmark: the query-guided search pair by pair, or from query-independent detections, or the
 second with the first for the best frames."""
 
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 
@@ -197,9 +200,16 @@ class _Run:
         scores = index.score(scorer, gallery)
         if not self.options.expand:
             return scores
-        others = gallery - {frame.name for frame in self.frames.frames if frame.path == query.path}
-        witness = index.best_of(scores, others)
+        witness = index.best_of(scores, gallery - self._own_names[query.path])
         return index.score(ExpandedScorer(scorer, form, [witness]), gallery)
+
+    @cached_property
+    def _own_names(self) -> dict[Path, set[str]]:
+        """Of a query's picture, by its path: what the set calls it as a frame. A set has no copies of its frames."""
+        names: dict[Path, set[str]] = defaultdict(set)
+        for frame in self.frames.frames:
+            names[frame.path].add(frame.name)
+        return names
 
 
 def _choose(query: LabelledQuery, index: FrameIndex, scores: np.ndarray, size: str | int | None) -> frozenset[str]:

@@ -29,7 +29,7 @@ from qeeps_cli.output.drawing import jpeg
 from qeeps_cli.output.names import annotated_name
 from qeeps_cli.output.own_folder import ANNOTATED, CONTACT_SHEET, CROPS, QUERY, REPORT, RESULTS, SIGHTINGS, OwnFolder
 from qeeps_cli.output.report import locate_result, make_report
-from qeeps_cli.output.wording import count, not_found
+from qeeps_cli.output.wording import count, mode_name, not_found
 from qeeps_cli.types import Decoded, GalleryFrame, Match, SearchResult
 
 
@@ -194,7 +194,7 @@ def _summary(result: SearchResult, weights: Mapping[str, str], mode: str, drawn:
         lines.append(f"the best of {count(drawn, 'frame')} shown")
     if result.skipped:
         lines.append(f"{count(len(result.skipped), 'input')} skipped")
-    return [*lines, f"mode {mode}", f"weights {weights['name']}"]
+    return [*lines, f"mode {mode_name(mode, result.parameters)}", f"weights {weights['name']}"]
 
 
 def _message(result: SearchResult, min_score: float) -> str:

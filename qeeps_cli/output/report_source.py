@@ -12,6 +12,7 @@ from typing import Any
 from qeeps_cli.errors import UsageError
 from qeeps_cli.gallery import is_pattern
 from qeeps_cli.output import json_writer
+from qeeps_cli.output.wording import mode_name
 from qeeps_cli.sightings.grouping import CLOCKS
 from qeeps_cli.types import Box
 
@@ -62,11 +63,11 @@ class ReportSearch:
     """One search as the page shows it.
 
     id: its name among several, else empty. digest: of query, weights, mode and all matches, so that verdicts are never
-    taken for those of another result. query, weights: as in the results. roots: the galleries, as they were given.
-    root: the only one, to which the names of frames are relative; None: they are paths. best_score: of anybody, also
-    of somebody who is no match; None where nobody was seen, or an older result does not say it. total, frames: matches
-    and frames with matches in the results, of which `matches` holds the first ones. sightings: None where nobody
-    asked for them. rules: the `gap` and `score` that made them.
+    taken for those of another result. query, weights: as in the results. mode: for a reader. roots: the galleries, as
+    they were given. root: the only one, to which the names of frames are relative; None: they are paths. best_score: of
+    anybody, also of somebody who is no match; None where nobody was seen, or an older result does not say it. total,
+    frames: matches and frames with matches in the results, of which `matches` holds the first ones. sightings: None
+    where nobody asked for them. rules: the `gap` and `score` that made them.
     """
 
     id: str
@@ -145,7 +146,7 @@ def make_search(document: Mapping[str, Any], limit: int, where: str = "the resul
         digest=_digest(person, made_by["digest"], mode, matches),
         query=person,
         weights=made_by,
-        mode=mode,
+        mode=mode_name(mode, parameters),
         roots=roots,
         root=roots[0] if len(roots) == 1 and "files_from" not in parameters and not is_pattern(roots[0]) else None,
         frames_searched=_get(document, "frames_searched", int, where),

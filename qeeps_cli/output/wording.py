@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from qeeps_cli.output.report_source import ReportSighting
@@ -35,6 +35,11 @@ def sighting_end(clock: str, time: datetime | float | int) -> str:
         return f"frame {time}"
     minutes, seconds = divmod(int(time), 60)
     return f"{minutes // 60}:{minutes % 60:02}:{seconds:02}"
+
+
+def mode_name(mode: str, parameters: Mapping[str, Any]) -> str:
+    """How a search went about it, for a reader. parameters: of its result; older ones lack some."""
+    return f"{mode}, expanded" if parameters.get("expand") is True else mode
 
 
 def count(number: int, singular: str, plural: str = "") -> str:

@@ -6,8 +6,8 @@ a wrong one. Here scores keep their meaning: with s(a, b) for "b is a's person" 
 
     s'(q, x) = (s(q, x) + s(q, w) · s(w, x)) / 2,
 
-half of the evidence is the query's own, half comes by way of the best match, and counts for as much as that is
-believed. So nobody scores higher than the best match did, and where that is doubtful, nobody scores high.
+half of the evidence is the query's own, half comes by way of the best match. How much that is believed bounds how high
+a score can be, the best match's own being the highest; the order changes however little it is believed.
 """
 
 from collections.abc import Sequence
@@ -22,27 +22,27 @@ STEEPEST = 0.25  # slope of the sigmoid
 
 
 class ExpandedScorer:
-    """A `Scorer` of queries with a witness each, their best match; of those without one the scores are as they were.
+    """A `Scoring` of queries with a witness each, their best match. Without one, or with one whose cosine is not above
+    0, scores are as they were.
 
-    What `approximate` gives are scores and no logits, and its `error` is one of scores.
+    What `approximate` gives are scores and no logits, and so is what it is compared with.
     """
 
     def __init__(self, scorer: Scorer, form: tuple[np.ndarray, float] | None, witnesses: Sequence[np.ndarray | None]):
         """scorer: of the queries alone. form: the one that it was made with. witnesses: embeddings (D,), of each
         query."""
         self.queries = scorer.queries
-        found = np.array([witness is not None for witness in witnesses])
         shown = [query if witness is None else witness for query, witness in zip(self.queries, witnesses, strict=True)]
+        believed = np.array([float(scorer.scores(i, row[None])[0]) for i, row in enumerate(shown)])
+        asked = np.array([witness is not None for witness in witnesses]) & (believed > 0)
         self._both = Scorer(np.concatenate([self.queries, np.stack(shown)]), form)
-        believed = [float(scorer.scores(i, shown[i][None])[0]) for i in range(len(shown))]
-        self._factors = np.where(found, OF_WITNESS * np.clip(believed, 0, 1), 0.0)
-        self._own = np.where(found, 1 - OF_WITNESS, 1.0)
-        self._slope = 1.0 if form is None else STEEPEST
+        self._by_witness = np.where(asked, OF_WITNESS * believed, 0.0)
+        self._own = np.where(asked, 1 - OF_WITNESS, 1.0)
 
     def scores(self, query: int, embeddings: np.ndarray) -> np.ndarray:
         """Scores (n,) float32 of embeddings (n, D) for one query; each depends on nothing but its own row."""
         own, by_witness = (self._both.to_scores(self._both.logits(i, embeddings)) for i in self._pair(query))
-        return (self._own[query] * own + self._factors[query] * by_witness).astype(np.float32)
+        return (self._own[query] * own + self._by_witness[query] * by_witness).astype(np.float32)
 
     def to_logit(self, score: float) -> float:
         """The score itself, which is what is compared here."""
@@ -52,17 +52,26 @@ class ExpandedScorer:
         """Scores (Q, m) float32 that are off by `error` at most, for the arguments of `Scorer.approximate`."""
         scores = self._both.to_scores(self._both.approximate(embeddings, own).astype(np.float64))
         count = len(self.queries)
-        return (self._own[:, None] * scores[:count] + self._factors[:, None] * scores[count:]).astype(np.float32)
+        return (self._own[:, None] * scores[:count] + self._by_witness[:, None] * scores[count:]).astype(np.float32)
 
     @cached_property
     def error(self) -> np.ndarray:
         """(Q,): how far `approximate` may be off, for embeddings no longer than NORM."""
-        own, by_witness = np.split(self._slope * self._both.error, 2)
-        return self._own * own + self._factors * by_witness + 2.0**-22
+        slope = 1.0 if self._both.weights is None else STEEPEST
+        own, by_witness = np.split(slope * self._both.error, 2)
+        return self._own * own + self._by_witness * by_witness + 2.0**-22
 
     def lowest_candidate(self, query: int, score: np.ndarray | float) -> np.ndarray | float:
-        """The approximate score below which nothing reaches the true one of an approximate `score`, or ties with it."""
-        return score - 2 * self.error[query] - 2.0**-22
+        """The approximate score below which nothing reaches the true one of an approximate `score`, or ties with it.
+
+        Most scores are small, and off by little: σ(z + e) ≤ exp(e) · σ(z), so that a sum of two is off by the factor
+        exp(e) at most, e being the larger error of both logits.
+        """
+        lowest = score - 2 * self.error[query] - 2.0**-22
+        if self._both.weights is None:
+            return lowest
+        worst = max(self._both.error[i] for i in self._pair(query))
+        return np.maximum(lowest, score * (np.exp(-2 * worst) - 2.0**-20))
 
     def _pair(self, query: int) -> tuple[int, int]:
         return query, query + len(self.queries)

@@ -61,7 +61,7 @@ class IRNetwork:
     @torch.no_grad()
     def __call__(self, images: Tensor) -> Tensor:
         values = dict(self._constants)
-        if images.ndim == 4:  # a GPU convolves in groups almost twice as fast so (docs/training.md)
+        if images.is_cuda and images.ndim == 4:  # a GPU convolves in groups almost twice as fast so (docs/training.md)
             images = images.contiguous(memory_format=torch.channels_last)
         for number, layer in self._layers.items():
             if layer.kind == "Parameter":
