@@ -1,6 +1,7 @@
 """Queries, forms of QSimNet and cached people for tests of scores."""
 
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -52,6 +53,16 @@ def frames(counts: list[int], seed: int = 0) -> list[Detections]:
         scores = rng.uniform(0.1, 1, count).astype(np.float32)
         found.append(Detections(np.hstack([corners, corners + 9]), scores, scores, units(count, seed + i)))
     return found
+
+
+def all_scored(found: list[Detections], score: Callable[[np.ndarray], np.ndarray], lowest: float = -9) -> list[tuple]:
+    """(-score, frame, box) of everybody who scores at least lowest, the best first. score: of embeddings as cached."""
+    return sorted(
+        (-found_score, i, tuple(box))
+        for i, one in enumerate(found)
+        for box, found_score in zip(one.boxes.tolist(), score(one.embeddings.astype(np.float16)).tolist(), strict=True)
+        if found_score >= lowest
+    )
 
 
 def fill(folder: Path, found: list[Detections], segments: int) -> None:

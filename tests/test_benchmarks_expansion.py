@@ -1,6 +1,5 @@
 """Ways to expand a query: two of them are those of `qeeps benchmark`, the others do what their names say."""
 
-import json
 import sys
 
 import numpy as np
@@ -9,7 +8,7 @@ import torch
 from conftest import REPOSITORY
 from networks import FEW, small_network
 from scoring_samples import units
-from training_sets import write_scene
+from training_sets import write_queries, write_scene
 
 sys.path.insert(0, str(REPOSITORY / "benchmarks"))
 
@@ -26,12 +25,7 @@ from qeeps_cli.searching.tally import Tally  # noqa: E402
 
 @pytest.fixture(scope="module")
 def scene(tmp_path_factory):
-    root = write_scene(tmp_path_factory.mktemp("expansion") / "scene", identities=4)
-    labels = json.loads((root / "annotations.json").read_text())["annotations"]
-    chosen = {label["person_id"]: label for label in labels if label["person_id"] >= 0}.values()
-    queries = [{"image": f"f{q['image_id']}.png", "bbox": q["bbox"], "person_id": q["person_id"]} for q in chosen]
-    (root / "queries.json").write_text(json.dumps(queries))
-    return load("coco", root)
+    return load("coco", write_queries(write_scene(tmp_path_factory.mktemp("expansion") / "scene", identities=4)))
 
 
 def test_two_of_them_are_those_of_the_benchmark(scene):

@@ -1,6 +1,5 @@
 """The sanity study: what is done to queries, and the tables, with a small random network."""
 
-import json
 import sys
 
 import numpy as np
@@ -8,7 +7,7 @@ import pytest
 import torch
 from conftest import REPOSITORY
 from networks import FEW, small_network
-from training_sets import write_scene
+from training_sets import write_queries, write_scene
 
 sys.path.insert(0, str(REPOSITORY / "benchmarks"))
 
@@ -94,12 +93,7 @@ def test_half_of_the_person_is_grey(rgb, change, covered):
 
 @pytest.fixture(scope="module")
 def scene(tmp_path_factory):
-    root = write_scene(tmp_path_factory.mktemp("sanity") / "scene", identities=4)
-    labels = json.loads((root / "annotations.json").read_text())["annotations"]
-    chosen = {label["person_id"]: label for label in labels if label["person_id"] >= 0}.values()
-    queries = [{"image": f"f{q['image_id']}.png", "bbox": q["bbox"], "person_id": q["person_id"]} for q in chosen]
-    (root / "queries.json").write_text(json.dumps(queries))
-    return load("coco", root)
+    return load("coco", write_queries(write_scene(tmp_path_factory.mktemp("sanity") / "scene", identities=4)))
 
 
 @pytest.fixture(scope="module")

@@ -1,13 +1,14 @@
 """Scores of which half comes by way of the best match: their formula, and that rankings by them leave nobody out."""
 
 import pickle
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scoring_samples import COUNTS, DIM, digest, fill, form_of, frames, units
+from scoring_samples import COUNTS, DIM, all_scored, digest, fill, form_of, frames, units
 
 from qeeps_cli.cache.store import Cache
 from qeeps_cli.distributed.scoring import shares
@@ -180,14 +181,8 @@ def test_rankings_hold_who_scores_best_also_in_shares(kind, options, tmp_path, m
                 ranking.add(rows)
     for query, (one, other) in enumerate(zip(whole, merged, strict=True)):
         one.searched = other.searched = len(COUNTS)
-        expected = sorted(
-            (-score, i, tuple(box))
-            for i, people in enumerate(found)
-            for box, score in zip(
-                people.boxes.tolist(), scorer.scores(query, people.embeddings.astype(np.float16)).tolist(), strict=True
-            )
-            if score >= options.get("min_score", -9)
-        )[: options.get("top_k")]
+        score = partial(scorer.scores, query)
+        expected = all_scored(found, score, options.get("min_score", -9))[: options.get("top_k")]
         matches = one.result().matches
         assert [(-m.score, int(m.frame.name.removesuffix(".jpg")), m.box) for m in matches] == expected
         assert other.result().matches == matches

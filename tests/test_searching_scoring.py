@@ -1,6 +1,7 @@
 """Scores of cached people: the network's own, whatever the cuts of the cache, with bounded memory."""
 
 import pickle
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scoring_samples import COUNTS, DIM, digest, fill, form_of, frames, qsimnet, units
+from scoring_samples import COUNTS, DIM, all_scored, digest, fill, form_of, frames, qsimnet, units
 
 from qeeps_cli.cache.store import Cache, FrameStore
 from qeeps_cli.distributed.scoring import shares
@@ -140,16 +141,8 @@ def test_rankings_do_not_depend_on_how_the_cache_is_cut(kind, options, folders):
     assert rankings[0] == rankings[1] == rankings[2]
 
     for query, matches in enumerate(rankings[0]):
-        expected = sorted(
-            (
-                (-score, i, tuple(box))
-                for i, one in enumerate(found)
-                for box, score in zip(
-                    one.boxes.tolist(), scorer.scores(query, one.embeddings.astype(np.float16)).tolist(), strict=True
-                )
-                if score >= options.get("min_score", -9)
-            ),
-        )[: options.get("top_k")]
+        score = partial(scorer.scores, query)
+        expected = all_scored(found, score, options.get("min_score", -9))[: options.get("top_k")]
         assert [(-m.score, int(m.frame.name.removesuffix(".jpg")), m.box) for m in matches] == expected
 
 

@@ -102,6 +102,15 @@ def write_scene(root: Path, identities: int = 6, first: int = 0) -> Path:
     return write_frames(root, frames)
 
 
+def write_queries(root: Path) -> Path:
+    """queries.json of a set: one for each named person, where they were last seen."""
+    labels = json.loads((root / "annotations.json").read_text())["annotations"]
+    chosen = {label["person_id"]: label for label in labels if label["person_id"] >= 0}.values()
+    queries = [{"image": f"f{q['image_id']}.png", "bbox": q["bbox"], "person_id": q["person_id"]} for q in chosen]
+    (root / "queries.json").write_text(json.dumps(queries))
+    return root
+
+
 def write_crops(
     root: Path, identities: int = 5, cameras: str = "AB", each: int = 2, first: int = 0, plain: bool = False
 ) -> Path:
