@@ -87,8 +87,7 @@ def search(
     compares exactly, a number or "5%". expand: of the mode "cached", the best match speaks for the others. cache: the
     folder for what is computed; None: $QEEPS_CACHE, else one beside the gallery; False: nothing is kept. refresh:
     compute again what it holds. every, limit: search only each N-th frame, and only so many; of videos, every "1s" is a
-    frame a second, and start and end say from when to when. The rest are
-    the options of `qeeps search`.
+    frame a second, and start and end say from when to when. The rest are the options of `qeeps search`.
 
     Raises QeepsError's kinds: UsageError, ImageError (the query), NothingToSearchError, WeightsError, DeviceError,
     CacheError. Gallery images that cannot be decoded are in the result's `skipped`.

@@ -2,7 +2,7 @@
 
 One picture shows one side of somebody in one light. Chum et al. ("Total Recall", ICCV 2007) therefore search again with
 what the first search found. Averaging embeddings, as they do, would make every score high that resembles a match, also
-a wrong one. Here scores keep their meaning: with s(a, b) for "b is a's person" and w for the best match of q,
+a wrong one. Here, with s(a, b) for "b is a's person" and w for the best match of q,
 
     s'(q, x) = (s(q, x) + s(q, w) · s(w, x)) / 2,
 
