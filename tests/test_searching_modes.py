@@ -139,6 +139,7 @@ def test_half_of_an_expanded_score_comes_by_way_of_the_best_match(model, gallery
     assert expanded.parameters["expand"] and not plain.parameters["expand"]
     (note,) = set(expanded.notes) - set(plain.notes)
     assert f"by way of the best match, {witness.frame.name} (" in note
+    assert f"which scores {witness.score:.3f} by itself" in note
     assert as_bytes(search(model, gallery, cache=False, mode="cached", expand=True), "cached") == as_bytes(
         search(model, gallery, tmp_path / "c", mode="cached", expand=True), "cached"
     )

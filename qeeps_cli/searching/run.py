@@ -187,11 +187,12 @@ class _Search:
             people, place = store.get(index.digests[number]), int(index.places[number])
             row = best_row(scorer.scores(query, people.embeddings))
             witnesses.append(people.embeddings[row])
-            where = ",".join(f"{value:.0f}" for value in xyxy_to_xywh(people.boxes[row]))
+            box = ",".join(f"{value:.0f}" for value in xyxy_to_xywh(people.boxes[row]))
+            who = f"{self.gallery.frames[place].name} ({box}), which scores {best[number]:.3f} by itself"
             findings[query].ranking.remark(
                 place,
-                f"half of each score comes by way of the best match, {self.gallery.frames[place].name} ({where}); if "
-                "that is somebody else, search without --expand",
+                f"half of each score comes by way of the best match, {who}; if that is somebody else, search without "
+                "--expand",
             )
         return ExpandedScorer(scorer, self.engine.closed_form(), witnesses)
 
