@@ -7,6 +7,7 @@ from typing import Any
 
 from qeeps_cli.cli.messages import visible_name
 from qeeps_cli.cli.progress import format_time
+from qeeps_cli.output.wording import mode_name
 
 HEADS = ("mAP", "top-1", "top-5", "top-10", "max recall")
 MEASURES = ("mAP", "top1", "top5", "top10", "max_recall")
@@ -70,7 +71,7 @@ def _warnings(document: dict[str, Any]) -> str:
 
 
 def _scores(document: dict[str, Any], terminal: bool) -> str:
-    way = "oim" if document["method"] == "oim" else document["mode"] + (", expanded" if document["expand"] else "")
+    way = "oim" if document["method"] == "oim" else mode_name(document["mode"], document)
     own = f"{visible_name(document['weights']['name'])}, {way}"
     if not document["comparable"]:
         own += " (limited)"

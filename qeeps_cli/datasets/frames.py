@@ -1,7 +1,9 @@
 """What a reader gives: a set of labelled frames, with or without queries, or a set of person crops."""
 
+from collections import defaultdict
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 
@@ -34,6 +36,17 @@ class FrameSet:
     @cached_property
     def _by_name(self) -> dict[str, LabelledFrame]:
         return {frame.name: frame for frame in self.frames}
+
+    def names_of(self, path: Path) -> frozenset[str]:
+        """What the set calls a picture as its frame, such as a query's own; nothing where it is none."""
+        return self._names_by_path.get(path, frozenset())
+
+    @cached_property
+    def _names_by_path(self) -> dict[Path, frozenset[str]]:
+        names: dict[Path, set[str]] = defaultdict(set)
+        for frame in self.frames:
+            names[frame.path].add(frame.name)
+        return {path: frozenset(found) for path, found in names.items()}
 
     @cached_property
     def identities(self) -> tuple[int, ...]:

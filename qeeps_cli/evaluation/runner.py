@@ -1,11 +1,8 @@
 """Runs a network over a benchmark: the query-guided search pair by pair, or from query-independent detections, or the
 second with the first for the best frames."""
 
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 
@@ -200,16 +197,8 @@ class _Run:
         scores = index.score(scorer, gallery)
         if not self.options.expand:
             return scores
-        witness = index.best_of(scores, gallery - self._own_names[query.path])
+        witness = index.best_of(scores, gallery - self.frames.names_of(query.path))
         return index.score(ExpandedScorer(scorer, form, [witness]), gallery)
-
-    @cached_property
-    def _own_names(self) -> dict[Path, set[str]]:
-        """Of a query's picture, by its path: what the set calls it as a frame. A set has no copies of its frames."""
-        names: dict[Path, set[str]] = defaultdict(set)
-        for frame in self.frames.frames:
-            names[frame.path].add(frame.name)
-        return names
 
 
 def _choose(query: LabelledQuery, index: FrameIndex, scores: np.ndarray, size: str | int | None) -> frozenset[str]:

@@ -38,7 +38,8 @@ def sighting_end(clock: str, time: datetime | float | int) -> str:
 
 
 def mode_name(mode: str, parameters: Mapping[str, Any]) -> str:
-    """How a search went about it, for a reader. parameters: of its result; older ones lack some."""
+    """How a search went about it, for a reader. parameters: of its result, or the document of a
+    benchmark; older results lack some."""
     return f"{mode}, expanded" if parameters.get("expand") is True else mode
 
 

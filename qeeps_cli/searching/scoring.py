@@ -29,12 +29,11 @@ SATURATED = 15.0  # logits above it have scores that float32 hardly tells apart
 class Scoring(Protocol):
     """What people are ranked by: scores for some queries, as `Scorer` explains them.
 
-    `approximate`, `error`, `to_logit` and `lowest_candidate` are on one scale, which rises with the score: that of
+    `approximate`, `to_logit` and `lowest_candidate` are on one scale, which rises with the score: that of
     logits, or of the scores themselves.
     """
 
     queries: np.ndarray
-    error: np.ndarray
 
     def scores(self, query: int, embeddings: np.ndarray) -> np.ndarray: ...
 
