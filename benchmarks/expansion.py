@@ -8,12 +8,13 @@ its best match, averaged, are the new query (Chum et al., ICCV 2007, as re-ident
 a score is the query's, half s(q, w) · s(w, x), the mean over one, two or three witnesses w; one is `--expand`. "from
 0.5": the same, where the best match scores at least that.
 
-"absent": the highest score in the frames without the person, by that way, as if there were no others: mean over the
-queries, and how many reach 0.5. "right": of each frame's best detection from 0.5 on, how many are the person.
+"gain": of the queries' ap against "none", in per cent, the mean and its standard error, and how many are better and
+worse. "absent": the highest score in the frames without the person, by that way, as if there were no others: mean over
+the queries, and how many reach 0.5. "right": of each frame's best detection from 0.5 on, how many are the person.
 """
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,7 +35,9 @@ from qeeps_cli.searching.tally import Tally
 
 Scores = Callable[[np.ndarray, np.ndarray], np.ndarray]  # of a query (D,) and people (n, D): (n,)
 Way = Callable[[Scores, np.ndarray, np.ndarray, np.ndarray], np.ndarray]
+HEADS = ["way", "mAP", "top-1", "gain", "better / worse", "absent", "absent ≥ 0.5", "right from 0.5 on"]
 EVERYTHING = 10**9
+SAME = 0.05  # per cent of ap: below it a query is neither better nor worse
 
 
 def main() -> None:
@@ -62,8 +65,9 @@ def main() -> None:
     pictures = [open_query(frames, query) for query in frames.queries]
     queries = [engine.embed_query(QueryPerson(picture.rgb, picture.query.box)) for picture in pictures]
     print(f"{frames.name}: {len(queries)} queries; {checkpoint.name} {checkpoint.digest[:8]}\n")
-    rows = [[name, *measure(way, scores, frames, index, queries)] for name, way in WAYS.items()]
-    print(table(["way", "mAP", "top-1", "absent", "absent ≥ 0.5", "right from 0.5 on"], rows))
+    outcomes = {name: measure(way, scores, frames, index, queries) for name, way in WAYS.items()}
+    rows = [[name, *outcome.cells(outcomes["none"])] for name, outcome in outcomes.items()]
+    print(table(HEADS, rows))
 
 
 def plain(scores: Scores, query: np.ndarray, people: np.ndarray, others: np.ndarray) -> np.ndarray:
@@ -105,32 +109,57 @@ def _best(scores: np.ndarray, others: np.ndarray, count: int) -> np.ndarray:
     return np.argsort(-np.where(others, scores, -np.inf), kind="stable")[:count]
 
 
-def measure(way: Way, scores: Scores, frames: FrameSet, index: FrameIndex, queries: list[np.ndarray]) -> list[str]:
+@dataclass(frozen=True)
+class Outcome:
+    """search: of the whole galleries. absent: (A,) highest scores in frames without the person, of the queries that
+    have any. right: of each frame's best detection that scores 0.5 or more, whether it is the person."""
+
+    search: SearchScore
+    absent: np.ndarray
+    right: np.ndarray
+
+    def cells(self, before: "Outcome") -> list[str]:
+        """For the table. before: without expansion."""
+        result = self.search.to_json()
+        gains = 100 * np.subtract(*([query.ap for query in one.search.queries] for one in (self, before)))
+        error = gains.std(ddof=1) / len(gains) ** 0.5 if len(gains) > 1 else np.nan
+        return [
+            *(f"{100 * result[key]:.1f}" for key in ("mAP", "top1")),
+            f"{gains.mean():+.1f} ± {error:.1f}",
+            f"{(gains > SAME).sum()} / {(gains < -SAME).sum()} of {len(gains)}",
+            f"{self.absent.mean():.2f}" if len(self.absent) else "–",
+            f"{(self.absent >= 0.5).sum()} of {len(self.absent)}",
+            f"{100 * self.right.mean():.1f} % of {len(self.right)}" if len(self.right) else "–",
+        ]
+
+
+def measure(way: Way, scores: Scores, frames: FrameSet, index: FrameIndex, queries: list[np.ndarray]) -> Outcome:
     found, absent, right = [], [], []
     for query, embedding in zip(frames.queries, queries, strict=True):
-        own = {frame.name for frame in frames.frames if frame.path == query.path}
-        held = {query.gallery[position] for position in find_truth(frames, query)}
-        rows = {name: np.arange(index.table.offsets[-1])[index.rows_of(name)] for name in query.gallery}
-
-        def ranked(names: list[str], query: np.ndarray = embedding, rows: dict = rows, own: set = own) -> np.ndarray:
-            """(M,), of the people of these frames; of all others 0."""
-            some = np.concatenate([rows[name] for name in names])
-            others = np.concatenate([np.full(len(rows[name]), name not in own) for name in names])
-            everybody = np.zeros(len(index.embeddings))
-            everybody[some] = way(scores, query, index.embeddings[some], others)
-            return everybody
-
-        score = score_table(frames, query, index.table, ranked(list(query.gallery)), keep=EVERYTHING)
+        own, gallery = frames.names_of(query.path), list(query.gallery)
+        ranking = rank(way, scores, index, embedding, gallery, own)
+        score = score_table(frames, query, index.table, ranking, keep=EVERYTHING)
         found.append(score)
         best = {each.frame: each for each in reversed(score.ranking)}.values()
         right += [each.correct for each in best if each.score >= 0.5]
-        absent.append(ranked([name for name in query.gallery if name not in held]).max())
-    result = SearchScore(tuple(found)).to_json()
-    share = f"{100 * np.mean(right):.1f} % of {len(right)}" if right else "–"
-    return [
-        *(f"{100 * result[key]:.1f}" for key in ("mAP", "top1")),
-        f"{np.mean(absent):.2f}", f"{int((np.array(absent) >= 0.5).sum())} of {len(absent)}", share,
-    ]  # fmt: skip
+        held = {gallery[position] for position in find_truth(frames, query)}
+        without = [name for name in gallery if name not in held]
+        if without:
+            absent.append(rank(way, scores, index, embedding, without, own).max())
+    return Outcome(SearchScore(tuple(found)), np.array(absent), np.array(right))
+
+
+def rank(
+    way: Way, scores: Scores, index: FrameIndex, query: np.ndarray, names: list[str], own: Collection[str]
+) -> np.ndarray:
+    """Scores (M,) of the people of these frames, of which `own` are the query's picture; 0 for all others."""
+    everybody = np.zeros(len(index.embeddings))
+    numbers = np.arange(len(everybody))
+    rows = [numbers[index.rows_of(name)] for name in names]
+    others = np.repeat([name not in own for name in names], [len(some) for some in rows])
+    chosen = np.concatenate(rows)
+    everybody[chosen] = way(scores, query, index.embeddings[chosen], others)
+    return everybody
 
 
 if __name__ == "__main__":

@@ -39,7 +39,8 @@ def test_two_of_them_are_those_of_the_benchmark(scene):
         return Scorer(query[None], engine.closed_form()).scores(0, people).astype(np.float64)
 
     for name, expand in (("none", False), ("scores, one", True)):
-        row = ways_of.measure(ways_of.WAYS[name], scores, scene, index, queries)
+        outcome = ways_of.measure(ways_of.WAYS[name], scores, scene, index, queries)
+        row = outcome.cells(outcome)
         expected = run_benchmark(engine, scene, mode="cached", expand=expand).search.to_json()
         assert row[:2] == [f"{100 * expected[key]:.1f}" for key in ("mAP", "top1")]
 
