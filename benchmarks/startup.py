@@ -1,4 +1,5 @@
-"""Seconds until `qeeps --help` has answered, against an empty Python.
+"""Seconds until `qeeps --help` has answered, against an empty Python; and until a search has what it needs to begin,
+against PyTorch and torchvision alone.
 
 python benchmarks/startup.py
 """
@@ -14,6 +15,9 @@ def main() -> None:
         "qeeps --help": [sys.executable, "-m", "qeeps_cli", "--help"],
         "qeeps search --help": [sys.executable, "-m", "qeeps_cli", "search", "--help"],
         "python -c pass": [sys.executable, "-c", "pass"],
+        "what a search imports": [sys.executable, "-c", "import qeeps_cli.searching.loading"],
+        "torch": [sys.executable, "-c", "import torch"],
+        "torch and torchvision": [sys.executable, "-c", "import torch, torchvision"],
     }
     seconds = interleaved(
         {

@@ -105,12 +105,9 @@ def read_metadata(path: Path) -> Checkpoint:
 
 def load_model(checkpoint: Checkpoint) -> "QEEPS":
     """The network in evaluation mode, float32, on the CPU. Raises WeightsError naming each tensor that does not fit."""
-    import torch
+    from qeeps_cli.model.qeeps import build_unfilled
 
-    from qeeps_cli.model.qeeps import QEEPS
-
-    with torch.device("meta"):  # a random start would take several times as long as to load the weights
-        model = QEEPS(checkpoint.config)
+    model = build_unfilled(checkpoint.config)
     load_tensors(model, checkpoint.path)
     return model.eval()
 

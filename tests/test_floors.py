@@ -164,6 +164,12 @@ def test_only_images_opens_images():
     assert "images.py" in opened and opened <= {"images.py", "augment.py"}
 
 
+def test_torchvision_is_imported_in_one_place():
+    """The one that keeps it from bringing PyTorch's compiler."""
+    found = [(path.name, item.name.split(".")[0]) for path in PACKAGE.rglob("*.py") for item in imports(path, PACKAGE)]
+    assert {name for name, library in found if library == "torchvision"} == {"torchvision_parts.py"}
+
+
 def test_only_the_command_line_prints():
     printing = {unit_of_file(path, PACKAGE) for path, name, _ in calls(PACKAGE) if name == "print"}
     assert printing <= {"cli"}

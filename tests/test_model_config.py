@@ -9,13 +9,7 @@ from torch import nn
 
 from qeeps_cli.errors import UsageError
 from qeeps_cli.model.config import VARIANTS, InferenceParams, ModelConfig
-from qeeps_cli.model.qeeps import QEEPS
-
-
-def on_meta(config: ModelConfig) -> QEEPS:
-    """The network without memory for its weights."""
-    with torch.device("meta"):
-        return QEEPS(config)
+from qeeps_cli.model.qeeps import build_unfilled
 
 
 def parameters(module: nn.Module) -> int:
@@ -23,7 +17,7 @@ def parameters(module: nn.Module) -> int:
 
 
 def test_resnet50_qeeps_has_the_papers_49_million_parameters():
-    model = on_meta(ModelConfig(backbone="resnet50", variant="qeeps"))
+    model = build_unfilled(ModelConfig(backbone="resnet50", variant="qeeps"))
     assert round(parameters(model) / 1e6, 1) == 49.3  # Table 4: 49 M
     millions = {name: round(parameters(child) / 1e6, 2) for name, child in model.named_children()}
     assert millions == {
@@ -46,7 +40,7 @@ def test_resnet50_qeeps_has_the_papers_49_million_parameters():
     ],
 )
 def test_variants_have_the_blocks_of_table_1_and_no_others(variant, qsse, qrpn, qsimnet):
-    model = on_meta(small_config(variant))
+    model = build_unfilled(small_config(variant))
     names = {name.split(".")[0] if "qsse" not in name else "qsse" for name in model.state_dict()}
     expected = {"basenet", "rpn", "roi_head"}
     expected |= {name for name, has in (("qsse", qsse), ("qrpn", qrpn), ("qsimnet", qsimnet)) if has}
@@ -58,7 +52,7 @@ def test_variants_have_the_blocks_of_table_1_and_no_others(variant, qsse, qrpn, 
     ("backbone", "count"), [("resnet18", 6), ("resnet34", 13), ("resnet50", 13), ("resnet101", 30)]
 )
 def test_one_qsse_for_each_residual_block_of_conv2_to_conv4(backbone, count):
-    model = on_meta(small_config(backbone=backbone))
+    model = build_unfilled(small_config(backbone=backbone))
     assert len(model.basenet.qsse) == len(model.basenet.blocks()) == count
     assert not any("qsse" in name for name in model.roi_head.state_dict())  # none in conv5
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from qeeps_cli.checkpoints.verify import expected_tensors, shapes, wrong_values
 from qeeps_cli.errors import OutputError, UsageError, WeightsError
 from qeeps_cli.model.config import VARIANTS, ModelConfig
-from qeeps_cli.model.qeeps import QEEPS
+from qeeps_cli.model.qeeps import QEEPS, build_unfilled
 from qeeps_cli.weights import Checkpoint, file_digest, keeps_float32, misfits, read_checkpoint, save_checkpoint, told
 
 _NESTS = ("model", "state_dict", "model_state_dict", "net", "network", "weights")  # keys that hold a state dict
@@ -193,8 +193,7 @@ def _fill(config: ModelConfig, found: TorchCheckpoint, half: bool) -> QEEPS:
     if problems:
         network = f"{config.variant} on {config.backbone} (--variant and --backbone choose others)"
         raise WeightsError(f"{found.path} does not fit {network}:\n{told(problems)}")
-    with torch.device("meta"):
-        model = QEEPS(config)
+    model = build_unfilled(config)
     # Copies: safetensors refuses tensors that share memory, as tied or expanded ones do.
     state = {name: tensor.to(expected[name].dtype, copy=True) for name, tensor in tensors.items()}
     model.load_state_dict(state, assign=True)

@@ -4,12 +4,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from qeeps_cli.errors import WeightsError
 from qeeps_cli.model.config import ModelConfig
-from qeeps_cli.model.qeeps import QEEPS
+from qeeps_cli.model.qeeps import build_unfilled
 from qeeps_cli.weights import (
     Checkpoint,
     listed_digest,
@@ -47,8 +46,7 @@ def verify(path: Path) -> Verification:
 
 def expected_tensors(config: ModelConfig) -> dict[str, Tensor]:
     """Every tensor of a network, with shape and type but without values."""
-    with torch.device("meta"):
-        return QEEPS(config).state_dict()
+    return build_unfilled(config).state_dict()
 
 
 def shapes(tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:

@@ -56,12 +56,9 @@ def read(weights: str | None) -> "Checkpoint":
 
 def describe(config: ModelConfig, checkpoint: "Checkpoint | None") -> dict[str, Any]:
     """All that is shown, as JSON types. The network is built without memory for its parameters."""
-    import torch
+    from qeeps_cli.model.qeeps import build_unfilled
 
-    from qeeps_cli.model.qeeps import QEEPS
-
-    with torch.device("meta"):
-        model = QEEPS(config)
+    model = build_unfilled(config)
     return {
         "schema": SCHEMA,
         "config": config.to_dict(),

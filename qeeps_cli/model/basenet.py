@@ -3,12 +3,11 @@
 from typing import NamedTuple
 
 import torch
-import torchvision
 from torch import Tensor, nn
-from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from qeeps_cli.model.config import ModelConfig
 from qeeps_cli.model.qsse import QSSE, absorb_initial_excitation, squeeze
+from qeeps_cli.model.torchvision_parts import BasicBlock, Bottleneck, ResNet, models
 
 STRIDE = 16  # of conv4's map
 FINE_STRIDE = 8  # of conv3's
@@ -107,9 +106,9 @@ class BaseNet(nn.Module):
             absorb_initial_excitation(_last_norm(block))
 
 
-def build_resnet(config: ModelConfig) -> torchvision.models.ResNet:
+def build_resnet(config: ModelConfig) -> ResNet:
     """torchvision's ResNet of the config, with random weights; its layer4 becomes conv5 of the RoI head."""
-    resnet = getattr(torchvision.models, config.backbone)(weights=None)
+    resnet = getattr(models, config.backbone)(weights=None)
     if config.stride_in_1x1:
         for layer in (resnet.layer2, resnet.layer3, resnet.layer4):
             if isinstance(layer[0], Bottleneck):

@@ -1,7 +1,8 @@
 """Box deltas: torchvision's coder with the weights of Faster R-CNN, in float32."""
 
 from torch import Tensor
-from torchvision.models.detection._utils import BoxCoder
+
+from qeeps_cli.model.torchvision_parts import BoxCoder
 
 RPN_CODER = BoxCoder((1.0, 1.0, 1.0, 1.0))
 ROI_CODER = BoxCoder((10.0, 10.0, 5.0, 5.0))

@@ -6,11 +6,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
-from torchvision.models.resnet import Bottleneck
 
 from qeeps_cli.model.pooling import pool_by_products
 from qeeps_cli.model.qeeps import QEEPS
 from qeeps_cli.model.roi_head import FineHeads
+from qeeps_cli.model.torchvision_parts import Bottleneck
 
 _PAIRS = (("conv1", "bn1"), ("conv2", "bn2"), ("conv3", "bn3"))
 

@@ -2,9 +2,9 @@
 
 import torch
 from torch import Tensor
-from torchvision.ops import roi_align
 
 from qeeps_cli.model.basenet import STRIDE
+from qeeps_cli.model.torchvision_parts import roi_align
 
 SAMPLES = 2  # bilinear samples along each side of a bin
 _CHUNK = 1 << 24  # elements of an intermediate product: bounds the memory

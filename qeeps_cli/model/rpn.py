@@ -2,13 +2,13 @@
 
 import torch
 from torch import Tensor, nn
-from torchvision.models.detection.anchor_utils import AnchorGenerator
-from torchvision.ops import boxes as box_ops
 
 from qeeps_cli.model.basenet import STRIDE
 from qeeps_cli.model.box_coding import RPN_CODER, decode
 from qeeps_cli.model.config import InferenceParams, ModelConfig
 from qeeps_cli.model.pooling import pool
+from qeeps_cli.model.torchvision_parts import AnchorGenerator
+from qeeps_cli.model.torchvision_parts import boxes as box_ops
 
 MIN_SIDE = 1.0  # pixels; thinner proposals carry nothing that RoIAlign could pool
 

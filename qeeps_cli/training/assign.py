@@ -5,8 +5,9 @@ Built on torchvision's Matcher and sampler; the rules are §4.4 of the paper, an
 
 import torch
 from torch import Tensor
-from torchvision.models.detection._utils import BalancedPositiveNegativeSampler, Matcher
-from torchvision.ops import box_iou
+
+from qeeps_cli.model.torchvision_parts import BalancedPositiveNegativeSampler, Matcher
+from qeeps_cli.model.torchvision_parts import boxes as box_ops
 
 IGNORED_IOU = 0.3  # what overlaps an ignored person this much is neither person nor background
 
@@ -42,7 +43,7 @@ def sim_labels(rois: Tensor, query_person: Tensor) -> Tensor:
     """QSimNet: 1 for RoIs at IoU ≥ 0.5 with the query person (1, 4), else 0; (0, 4) means absent. (R,) long."""
     if len(query_person) == 0:
         return torch.zeros(len(rois), dtype=torch.long, device=rois.device)
-    return (box_iou(rois, query_person)[:, 0] >= 0.5).long()
+    return (box_ops.box_iou(rois, query_person)[:, 0] >= 0.5).long()
 
 
 def sample(labels: Tensor, size: int, positive_fraction: float) -> Tensor:
@@ -54,7 +55,7 @@ def sample(labels: Tensor, size: int, positive_fraction: float) -> Tensor:
 def _match(boxes: Tensor, people: Tensor, matcher: Matcher) -> tuple[Tensor, Tensor]:
     if len(people) == 0 or len(boxes) == 0:
         return boxes.new_zeros(len(boxes)), boxes.new_zeros(len(boxes), dtype=torch.long)
-    matched = matcher(box_iou(people, boxes))
+    matched = matcher(box_ops.box_iou(people, boxes))
     labels = (matched >= 0).to(boxes.dtype)
     labels[matched == matcher.BETWEEN_THRESHOLDS] = -1
     return labels, matched.clamp(min=0)
@@ -63,7 +64,7 @@ def _match(boxes: Tensor, people: Tensor, matcher: Matcher) -> tuple[Tensor, Ten
 def _leave_out(labels: Tensor, boxes: Tensor, ignored: Tensor) -> Tensor:
     if len(ignored) == 0:
         return labels
-    near = box_iou(boxes, ignored).amax(dim=1) >= IGNORED_IOU
+    near = box_ops.box_iou(boxes, ignored).amax(dim=1) >= IGNORED_IOU
     labels = labels.clone()
     labels[near & (labels == 0)] = -1
     return labels
