@@ -9,8 +9,12 @@ _QUOTAS = (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us"))  # o
 
 
 def usable_cores(cgroups: Path = CGROUPS) -> int:
-    """Processor cores that this process may run on, or as many as its container has time for, rounded up: a pod of four
-    cores on a machine of 64 sees all 64."""
+    """Processor cores that this process may run on, but no more than its container's quota pays for (rounded up): a pod
+    of four cores on a machine of 64 sees all 64.
+
+    A container's own group is the root of what it sees. Quotas of other groups, as systemd gives to services, do not
+    count.
+    """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return math.ceil(min(cores, _quota(cgroups)))
 

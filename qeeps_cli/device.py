@@ -1,5 +1,6 @@
 """Where to compute and how precisely: a device that was seen to work, and the fastest type that it is good at."""
 
+import os
 import platform
 import re
 import warnings
@@ -8,6 +9,7 @@ from pathlib import Path
 import torch
 from torch.nn import functional as F
 
+from qeeps_cli.cores import usable_cores
 from qeeps_cli.errors import DeviceError, UsageError
 
 _BFLOAT16_CUDA = (8, 0)  # Ampere; older GPUs emulate bfloat16, slower than float32
@@ -16,13 +18,16 @@ _NO_GPU = "no CUDA GPU is visible"
 
 
 def resolve_device(spec: str = "auto") -> torch.device:
-    """A device that has just run a small convolution.
+    """A device that has just run a small convolution. PyTorch then has no more threads than `usable_cores`, unless
+    OMP_NUM_THREADS says how many.
 
     spec: "cpu", "cuda" (the first GPU), "cuda:N", or "auto": the first GPU if it works, else the CPU; `fallback_note`
     tells whether a GPU was passed by.
 
     Raises UsageError for any other spec, DeviceError when a GPU that was asked for by name cannot be used.
     """
+    if torch.get_num_threads() > usable_cores() and "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(usable_cores())
     if spec == "cpu":
         return torch.device("cpu")
     if spec == "auto":

@@ -105,7 +105,7 @@ def read_metadata(path: Path) -> Checkpoint:
 
 def load_model(checkpoint: Checkpoint) -> "QEEPS":
     """The network in evaluation mode, float32, on the CPU. Raises WeightsError naming each tensor that does not fit."""
-    from qeeps_cli.model.qeeps import build_unfilled
+    from qeeps_cli.model.unfilled import build_unfilled
 
     model = build_unfilled(checkpoint.config)
     load_tensors(model, checkpoint.path)

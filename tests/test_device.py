@@ -31,6 +31,22 @@ def test_auto_gives_a_device_that_computes():
     assert (device.type == "cuda") == (cuda_problem() is None)
 
 
+@pytest.mark.parametrize(("given", "threads"), [({}, 1), ({"OMP_NUM_THREADS": "2"}, 2)])
+def test_no_more_threads_than_cores_unless_somebody_says_so(given, threads):
+    """As in a container with a quota, which PyTorch does not see."""
+    program = """
+import torch
+from qeeps_cli import device
+torch.set_num_threads(2)
+device.usable_cores = lambda: 1
+device.resolve_device("cpu")
+print(torch.get_num_threads())
+"""
+    env = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"} | given
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=env, check=True)
+    assert done.stdout == f"{threads}\n"
+
+
 def test_a_machine_without_a_gpu_gets_the_cpu_and_no_note():
     """CUDA_VISIBLE_DEVICES must be set before torch starts, so in a process of its own."""
     program = """

@@ -9,8 +9,9 @@ from torch import Tensor, nn
 
 from qeeps_cli.errors import WeightsError
 from qeeps_cli.model.basenet import BaseNet, FeatureMaps
-from qeeps_cli.model.qeeps import QEEPS, build_unfilled
+from qeeps_cli.model.qeeps import QEEPS
 from qeeps_cli.model.qsse import QSSE, squeeze
+from qeeps_cli.model.unfilled import build_unfilled
 from qeeps_cli.training.initialise import fill
 
 

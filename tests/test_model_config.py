@@ -9,7 +9,7 @@ from torch import nn
 
 from qeeps_cli.errors import UsageError
 from qeeps_cli.model.config import VARIANTS, InferenceParams, ModelConfig
-from qeeps_cli.model.qeeps import build_unfilled
+from qeeps_cli.model.unfilled import build_unfilled
 
 
 def parameters(module: nn.Module) -> int:

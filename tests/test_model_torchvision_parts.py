@@ -1,51 +1,78 @@
-"""The network is built of torchvision's parts without PyTorch's compiler, which still works for who asks for it."""
+"""Searching does without PyTorch's compiler, which still works for who asks for it. Fresh processes: what these tests
+run in has loaded it long ago."""
 
+import os
 import subprocess
 import sys
 
 import pytest
-import torch
 from networks import small_config
 
-from qeeps_cli.model.qeeps import QEEPS, build_unfilled
+from qeeps_cli.model.qeeps import QEEPS
+from qeeps_cli.model.unfilled import build_unfilled
 
-SEARCH = """
-import sys
-import qeeps_cli
-
-query, gallery = sys.argv[1:]
-result = qeeps_cli.search(query, gallery, box=(169, 367, 226, 513), cache=False)
-assert result.matches
+COMMAND = """
+import atexit, sys
+atexit.register(lambda: print("compiler", "torch._dynamo" in sys.modules))
+from qeeps_cli.cli import main
+main()
 """
-NOTHING_MORE = "print(*(name for name in ('torch._dynamo', 'torch._dynamo.utils', 'sympy') if name in sys.modules))"
+# Every initialiser that a network may use: of each head, with and without bottlenecks, with all blocks.
+UNFILLED = """
+import sys
+from qeeps_cli.model.config import ROI_HEADS, ModelConfig
+from qeeps_cli.model.unfilled import build_unfilled
+for backbone in ("resnet18", "resnet50"):
+    for head in ROI_HEADS:
+        build_unfilled(ModelConfig(backbone=backbone, roi_head=head))
+print("torch._dynamo" in sys.modules)
+"""
 ASKED = """
 import sys
 import torch
 from qeeps_cli.model import torchvision_parts
-
-torchvision_parts.roi_align  # the same that torchvision has
 from torchvision.ops import roi_align
+
 assert roi_align is torchvision_parts.roi_align
 asked = sys.modules["torchvision.ops.roi_align"].is_compile_supported
 assert "torch._dynamo" not in sys.modules
-answers = [asked("cpu"), asked("mps")]
+answers = [asked(device) for device in ("cpu", "cuda", "mps")]
 from torch._dynamo.utils import is_compile_supported
-assert answers == [is_compile_supported("cpu"), is_compile_supported("mps")], answers
+assert answers == [is_compile_supported(device) for device in ("cpu", "cuda", "mps")], answers
 double = torch.compile(lambda x: x + x, backend="eager")
 print(double(torch.ones(1)).item())
 """
-COMPILER_FIRST = """
+# While torchvision's module is being run, another thread, or a later torchvision, imports the compiler.
+MEANWHILE = """
+import importlib
 import sys
-import torch._dynamo.utils as before
 from qeeps_cli.model import torchvision_parts
 
-assert sys.modules["torch._dynamo.utils"] is before
-assert sys.modules["torchvision.ops.roi_align"].is_compile_supported is before.is_compile_supported
+sys.modules.pop("torchvision.ops.roi_align")
+with torchvision_parts._asking_later():
+    import torch._dynamo.utils as real
+    assert real.is_compile_supported is not torchvision_parts.is_compile_supported
+    again = importlib.import_module("torchvision.ops.roi_align")
+assert again.is_compile_supported is torchvision_parts.is_compile_supported
+assert sys.modules["torch._dynamo.utils"] is real
+assert not [finder for finder in sys.meta_path if isinstance(finder, torchvision_parts._Finder)]
+print("whole")
+"""
+TORCHVISION_FIRST = """
+import sys
+import torchvision
+before = sys.modules["torchvision.ops.roi_align"].is_compile_supported
+from qeeps_cli.model import torchvision_parts
+assert sys.modules["torchvision.ops.roi_align"].is_compile_supported is before
+assert torchvision.ops.roi_align is torchvision_parts.roi_align
+print("whole")
 """
 
 
 def run(program: str, *arguments: object) -> str:
-    done = subprocess.run([sys.executable, "-c", program, *map(str, arguments)], capture_output=True, text=True)
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("QEEPS_")}
+    command = [sys.executable, "-c", program, *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, env=kept)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 
@@ -54,28 +81,39 @@ def test_a_search_does_without_the_compiler(tmp_path, examples):
     frames = examples / "cctv" / "frames"
     (tmp_path / "gallery").mkdir()
     (tmp_path / "gallery" / "one.jpg").write_bytes((frames / "vtest_0600.jpg").read_bytes())
-    assert run(SEARCH + NOTHING_MORE, frames / "vtest_0550.jpg", tmp_path / "gallery") == ""
+    query = ["--query", frames / "vtest_0550.jpg", "--box", "169,367,57,146", "--device", "cpu"]
+    out = tmp_path / "matches.json"
+    told = run(COMMAND, "search", *query, "--gallery", tmp_path / "gallery", "--no-cache", "-o", out, "-q")
+    assert told.splitlines()[-1] == "compiler False"
+    assert "one.jpg" in out.read_text()
 
 
-def test_the_compiler_is_there_for_who_asks():
-    assert run(ASKED) == "2.0"
+@pytest.mark.parametrize("command", [["info"], ["weights", "verify"]], ids=" ".join)
+def test_so_do_commands_that_look_at_a_network(command):
+    assert run(COMMAND, *command).splitlines()[-1] == "compiler False"
 
 
-def test_a_compiler_that_is_there_already_stays():
-    run(COMPILER_FIRST)
+def test_a_network_is_built_without_it():
+    assert run(UNFILLED) == "False"
 
 
 @pytest.mark.parametrize("head", ["shared", "separate", "fine"])
 def test_an_unfilled_network_has_the_tensors_of_a_drawn_one(head):
     config = small_config(roi_head=head)
     drawn, unfilled = QEEPS(config).state_dict(), build_unfilled(config).state_dict()
-    assert {name: (t.shape, t.dtype) for name, t in unfilled.items()} == {
-        name: (t.shape, t.dtype) for name, t in drawn.items()
-    }
+    assert [(name, tensor.shape, tensor.dtype) for name, tensor in unfilled.items()] == [
+        (name, tensor.shape, tensor.dtype) for name, tensor in drawn.items()
+    ]
     assert {tensor.device.type for tensor in unfilled.values()} == {"meta"}
 
 
-def test_it_draws_no_random_numbers():
-    before = torch.get_rng_state()
-    build_unfilled(small_config())
-    assert torch.equal(torch.get_rng_state(), before)
+def test_the_compiler_is_there_for_who_asks():
+    assert run(ASKED) == "2.0"
+
+
+def test_nobody_elses_compiler_is_touched():
+    assert run(MEANWHILE) == "whole"
+
+
+def test_torchvision_may_have_been_imported_before():
+    assert run(TORCHVISION_FIRST) == "whole"

@@ -4,11 +4,14 @@ import json
 from pathlib import Path
 
 import pytest
+from conftest import REPOSITORY
 
 from qeeps_cli.errors import UsageError
 from qeeps_cli.training.config import STAGES, DataSource, StageConfig, read_recipe
 from qeeps_cli.training.population import gather
 
+FILES = [path for name in ("weights", "benchmarks") for path in sorted((REPOSITORY / name).glob("*.toml"))]
+RECIPES = [path for path in FILES if path.name != "ablation_sets.toml"]
 DATA = '[[data]]\nkind = "coco"\nroot = "set"\n'
 STAGE = "[stages.oim]\nsteps = 7\n"
 
@@ -74,6 +77,12 @@ def test_a_full_recipe(tmp_path):
     assert list(recipe.stages) == ["embed", "qeeps"]  # in the order of training, not of the file
     assert recipe.stages["qeeps"].size == (96, 128)
     assert recipe.card == {"terms": "research only"}
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_the_recipes_that_the_documentation_names(path):
+    recipe = read_recipe(path, Path("/sets"))
+    assert recipe.stages and recipe.init.is_relative_to("/sets")
 
 
 def test_paths_may_be_relative_to_another_folder(tmp_path):

@@ -11,7 +11,7 @@ from networks import small_config, small_network
 from qeeps_cli.checkpoints.convert import convert, guess_settings, read_torch
 from qeeps_cli.errors import OutputError, UsageError, WeightsError
 from qeeps_cli.model.config import VARIANTS, ModelConfig
-from qeeps_cli.model.qeeps import build_unfilled
+from qeeps_cli.model.unfilled import build_unfilled
 from qeeps_cli.weights import load_model, read_checkpoint
 
 SMALL = {"pool_size": 4, "max_rpn_channels": 32}  # what small_config has and no shape that is looked at tells

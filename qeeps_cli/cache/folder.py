@@ -21,6 +21,7 @@ from pathlib import Path
 
 from qeeps_cli.cache.columns import KINDS
 from qeeps_cli.cache.segment import SCHEMA, ForeignSegmentError, Segment, read_segment
+from qeeps_cli.cores import usable_cores
 from qeeps_cli.errors import CacheError, OutputError
 
 DAMAGED_SUFFIX = ".damaged"
@@ -194,7 +195,7 @@ def _check_all(paths: Sequence[Path], found: Survey) -> list[bool]:
     """Whether each file's bytes are those that its name promises. hashlib lets other threads run meanwhile."""
     if not paths:
         return []
-    with ThreadPoolExecutor(min(len(paths), os.cpu_count() or 1)) as pool:
+    with ThreadPoolExecutor(min(len(paths), usable_cores())) as pool:
         reasons = list(pool.map(_check, paths))
     for path, reason in zip(paths, reasons, strict=True):
         if reason == "damaged":

@@ -17,7 +17,8 @@ from torch import Tensor
 from qeeps_cli.checkpoints.verify import expected_tensors, shapes, wrong_values
 from qeeps_cli.errors import OutputError, UsageError, WeightsError
 from qeeps_cli.model.config import VARIANTS, ModelConfig
-from qeeps_cli.model.qeeps import QEEPS, build_unfilled
+from qeeps_cli.model.qeeps import QEEPS
+from qeeps_cli.model.unfilled import build_unfilled
 from qeeps_cli.weights import Checkpoint, file_digest, keeps_float32, misfits, read_checkpoint, save_checkpoint, told
 
 _NESTS = ("model", "state_dict", "model_state_dict", "net", "network", "weights")  # keys that hold a state dict

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from qeeps_cli.errors import WeightsError
 from qeeps_cli.model.config import ModelConfig
-from qeeps_cli.model.qeeps import build_unfilled
+from qeeps_cli.model.unfilled import build_unfilled
 from qeeps_cli.weights import (
     Checkpoint,
     listed_digest,

@@ -56,7 +56,7 @@ def read(weights: str | None) -> "Checkpoint":
 
 def describe(config: ModelConfig, checkpoint: "Checkpoint | None") -> dict[str, Any]:
     """All that is shown, as JSON types. The network is built without memory for its parameters."""
-    from qeeps_cli.model.qeeps import build_unfilled
+    from qeeps_cli.model.unfilled import build_unfilled
 
     model = build_unfilled(config)
     return {

@@ -1,10 +1,9 @@
 """QEEPS assembled (Fig. 2): BaseNet → RPN + QRPN → ClsIdenNet → QSimNet. No arithmetic of its own."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
 from qeeps_cli.errors import NotANumberError
 from qeeps_cli.model.basenet import BaseNet, FeatureMaps, Stem
@@ -170,29 +169,6 @@ class QEEPS(nn.Module):
                 one = one._replace(scores=self.similarity(query_embeddings[i : i + 1], embeddings))
             again.append(_pick(one, one.scores.argsort(descending=True, stable=True)))
         return again
-
-
-def build_unfilled(config: ModelConfig) -> QEEPS:
-    """A network of shapes alone, on the meta device, for the numbers of a checkpoint.
-
-    A random start would take several times as long as to load them; and drawing one on the meta device, where it means
-    nothing, goes through PyTorch's compiler, which takes seconds to import.
-    """
-    with torch.device("meta"), _Undrawn():
-        return QEEPS(config)
-
-
-class _Undrawn(TorchFunctionMode):
-    """Leaves tensors as they are that would be filled with random numbers. Some initialisers show themselves, of others
-    what they call."""
-
-    DRAWS = frozenset({nn.init.normal_, nn.init.uniform_, nn.init.kaiming_uniform_, Tensor.normal_, Tensor.uniform_})
-
-    def __torch_function__(self, func: Any, types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None) -> Any:
-        kwargs = kwargs or {}
-        if func in self.DRAWS:
-            return args[0] if args else kwargs["tensor"]
-        return func(*args, **kwargs)
 
 
 def _suppress(found: Found, iou: float) -> Found:

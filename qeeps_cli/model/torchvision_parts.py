@@ -1,46 +1,66 @@
 """What of torchvision the network is built from. Everything else imports it from here, never from torchvision.
 
-One line of torchvision's (`ops/roi_align.py`) imports PyTorch's compiler for a question that searching never asks, and
-the compiler is most of what a command would load before it can begin. It stays away until somebody asks.
+torchvision's RoIAlign asks PyTorch's compiler a question when it runs on a GPU under deterministic algorithms, and
+imports it for that beforehand: the compiler is most of what torchvision would load (docs/decisions.md). Here it is
+imported when the question is asked. Only that import statement, of that module, is changed.
 """
 
-import importlib
+import builtins
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from types import ModuleType
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
-COMPILER = "torch._dynamo.utils"
+ASKING = "torchvision.ops.roi_align"
+ASKED = "torch._dynamo.utils"
 
 
-class _Later(ModuleType):
-    """Stands for a module while others import from it; what they take is imported when they call it."""
+def is_compile_supported(device_type: str) -> bool:
+    """The compiler's answer; imports the compiler."""
+    from torch._dynamo import utils
 
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):  # asked of every module by those who look through all of them
-            raise AttributeError(name)
+    return utils.is_compile_supported(device_type)
 
-        def call(*args: Any, **kwargs: Any) -> Any:
-            return getattr(importlib.import_module(self.__name__), name)(*args, **kwargs)
 
-        return call
+class _Loader(SourceFileLoader):
+    """Runs a module whose `import` is `_import`."""
+
+    def exec_module(self, module: ModuleType) -> None:
+        module.__dict__["__builtins__"] = vars(builtins) | {"__import__": _import}
+        super().exec_module(module)
+
+
+class _Finder(MetaPathFinder):
+    def find_spec(
+        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        spec = PathFinder.find_spec(name, path, target) if name == ASKING else None
+        if spec is not None and isinstance(spec.loader, SourceFileLoader):
+            spec.loader = _Loader(spec.loader.name, spec.loader.path)
+        return spec
+
+
+def _import(name: str, *how: Any) -> Any:
+    """how: scopes, and then the names that are imported from it, as Python hands them over."""
+    if name == ASKED and how[2] == (is_compile_supported.__name__,):
+        return SimpleNamespace(is_compile_supported=is_compile_supported)
+    return __import__(name, *how)
 
 
 @contextmanager
-def _without(name: str) -> Iterator[None]:
-    """Keep the module `name` from being imported, unless it has been already."""
-    if name in sys.modules:
-        yield
-        return
-    sys.modules[name] = _Later(name)
+def _asking_later() -> Iterator[None]:
+    finder = _Finder()
+    sys.meta_path.insert(0, finder)
     try:
         yield
     finally:
-        del sys.modules[name]
+        sys.meta_path.remove(finder)
 
 
-with _without(COMPILER):
+with _asking_later():
     from torchvision import models
     from torchvision.models.detection._utils import BalancedPositiveNegativeSampler, BoxCoder, Matcher
     from torchvision.models.detection.anchor_utils import AnchorGenerator

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from qeeps_cli.cache.detections import About
 from qeeps_cli.cache.store import Cache, FrameStore, PairStore
+from qeeps_cli.cores import usable_cores
 from qeeps_cli.errors import ImageError
 from qeeps_cli.frames import frame_digest
 from qeeps_cli.images import ImageFile, decode_image, read_file
@@ -80,7 +81,7 @@ def read_frames(
         return result
 
     waiting: deque[ReadFrame | Future] = deque()
-    pool = ThreadPoolExecutor(min(MOST_THREADS, os.cpu_count() or 1))
+    pool = ThreadPoolExecutor(min(MOST_THREADS, usable_cores()))
     video: _Video | None = None
     try:
         for frame in frames:
