@@ -31,6 +31,7 @@ class _Loader(SourceFileLoader):
     def exec_module(self, module: ModuleType) -> None:
         module.__dict__["__builtins__"] = vars(builtins) | {"__import__": _import}
         super().exec_module(module)
+        module.__dict__["__builtins__"] = vars(builtins)
 
 
 class _Finder(MetaPathFinder):
