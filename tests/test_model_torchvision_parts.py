@@ -1,11 +1,11 @@
 """Searching does without PyTorch's compiler, which still works for who asks for it. Fresh processes: what these tests
 run in has loaded it long ago."""
 
-import os
 import subprocess
 import sys
 
 import pytest
+from command_line import environment
 from networks import small_config
 
 from qeeps_cli.model.qeeps import QEEPS
@@ -70,9 +70,8 @@ print("whole")
 
 
 def run(program: str, *arguments: object) -> str:
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("QEEPS_")}
     command = [sys.executable, "-c", program, *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, env=kept)
+    done = subprocess.run(command, capture_output=True, text=True, env=environment())
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 

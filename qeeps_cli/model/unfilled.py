@@ -14,7 +14,7 @@ def build_unfilled(config: ModelConfig) -> QEEPS:
     """A network on the meta device, without memory for its parameters.
 
     A random start would take several times as long as to load weights. Drawing one on the meta device costs no memory,
-    but goes through PyTorch's compiler, which takes longer to import than everything else (docs/decisions.md).
+    but goes through PyTorch's compiler, which takes seconds to import (docs/decisions.md).
     """
     with torch.device("meta"), _Undrawn():
         return QEEPS(config)
