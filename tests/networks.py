@@ -78,4 +78,5 @@ def person_boxes(count: int) -> Tensor:
 def random_maps(count: int, dtype: torch.dtype = torch.float32, conv4: int = 256) -> FeatureMaps:
     """Maps of images of SIZE, as a ResNet-18 or 34 gives them, or one whose conv4 has more channels."""
     conv3 = torch.randn(count, conv4 // 2, SIZE[0] // 8, SIZE[1] // 8, dtype=dtype)
-    return FeatureMaps(conv3, torch.randn(count, conv4, SIZE[0] // 16, SIZE[1] // 16, dtype=dtype))
+    conv4_map = torch.randn(count, conv4, SIZE[0] // 16, SIZE[1] // 16, dtype=dtype)
+    return FeatureMaps(pictures(count), conv3, conv4_map)

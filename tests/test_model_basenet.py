@@ -42,7 +42,7 @@ def plain_resnet(trunk: BaseNet, backbone: str) -> nn.Module:
 def maps(resnet: nn.Module, images: Tensor) -> FeatureMaps:
     x = resnet.maxpool(resnet.relu(resnet.bn1(resnet.conv1(images))))
     conv3 = resnet.layer2(resnet.layer1(x))
-    return FeatureMaps(conv3, resnet.layer3(conv3))
+    return FeatureMaps(images, conv3, resnet.layer3(conv3))
 
 
 def equal(found: FeatureMaps, expected: FeatureMaps) -> bool:
@@ -86,7 +86,7 @@ def test_stride_in_the_first_1x1_gives_maps_of_the_same_size():
     with torch.no_grad():
         gallery_maps, _ = trunk(image)
     usual = maps(resnet, image)
-    for found, other in zip(gallery_maps, usual, strict=True):
+    for found, other in ((gallery_maps.conv3, usual.conv3), (gallery_maps.conv4, usual.conv4)):
         assert found.shape == other.shape and not torch.allclose(found, other)
     for layer in (resnet.layer2, resnet.layer3):
         layer[0].conv1.stride, layer[0].conv2.stride = (2, 2), (1, 1)

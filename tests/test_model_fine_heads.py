@@ -53,7 +53,7 @@ def test_where_a_colour_is_worn_tells_people_apart():
     head = random_head()
     upright = random_maps(1)
     whole = torch.tensor([[0.0, 0.0, SIZE[1], SIZE[0]]])
-    turned = FeatureMaps(upright.conv3.flip(2), upright.conv4)
+    turned = upright._replace(conv3=upright.conv3.flip(2))
     embeddings = [head(maps, [whole]).embeddings for maps in (upright, turned)]
     assert (embeddings[0] - embeddings[1]).abs().max() > 0.05
 

@@ -34,7 +34,7 @@ def encode(model: QEEPS, count: int = 1, seed: int = 7) -> QueryInput:
 
 def one_of(query: QueryInput, index: int) -> QueryInput:
     row = slice(index, index + 1)
-    return QueryInput(Stem(query.stem.x[row], query.stem.residual[row], query.stem.size), query.boxes[row])
+    return QueryInput(Stem(*(part[row] for part in query.stem)), query.boxes[row])
 
 
 def assert_same(one: Found, other: Found) -> None:

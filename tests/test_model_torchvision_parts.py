@@ -8,6 +8,7 @@ import pytest
 from command_line import environment
 from networks import small_config
 
+from qeeps_cli.model.config import ROI_HEADS
 from qeeps_cli.model.qeeps import QEEPS
 from qeeps_cli.model.unfilled import build_unfilled
 
@@ -96,7 +97,7 @@ def test_a_network_is_built_without_it():
     assert run(UNFILLED) == "False"
 
 
-@pytest.mark.parametrize("head", ["shared", "separate", "fine"])
+@pytest.mark.parametrize("head", ROI_HEADS)
 def test_an_unfilled_network_has_the_tensors_of_a_drawn_one(head):
     config = small_config(roi_head=head)
     drawn, unfilled = QEEPS(config).state_dict(), build_unfilled(config).state_dict()

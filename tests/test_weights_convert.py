@@ -10,7 +10,7 @@ from networks import small_config, small_network
 
 from qeeps_cli.checkpoints.convert import convert, guess_settings, read_torch
 from qeeps_cli.errors import OutputError, UsageError, WeightsError
-from qeeps_cli.model.config import VARIANTS, ModelConfig
+from qeeps_cli.model.config import ROI_HEADS, VARIANTS, ModelConfig
 from qeeps_cli.model.unfilled import build_unfilled
 from qeeps_cli.weights import load_model, read_checkpoint
 
@@ -84,6 +84,12 @@ def test_half_precision_halves_the_file(saved, target, state):
 @pytest.mark.parametrize("backbone", ["resnet18", "resnet34", "resnet50", "resnet101"])
 def test_variant_and_backbone_are_seen_in_the_names(variant, backbone):
     config = ModelConfig(backbone=backbone, variant=variant, roi_head="separate")
+    assert ModelConfig(**guess_settings(build_unfilled(config).state_dict())) == config
+
+
+@pytest.mark.parametrize("roi_head", ROI_HEADS)
+def test_the_roi_head_is_seen_in_the_names(roi_head):
+    config = ModelConfig(backbone="resnet18", roi_head=roi_head)
     assert ModelConfig(**guess_settings(build_unfilled(config).state_dict())) == config
 
 

@@ -114,7 +114,11 @@ def guess_settings(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
     depth = len({name.split(".")[2] for name in tensors if name.startswith("basenet.layer3.")})
     if backbone := _BACKBONES.get((depth, "basenet.layer1.0.conv3.weight" in tensors)):
         settings["backbone"] = backbone
-    for roi_head, block in (("separate", "roi_head.id_layer4."), ("fine", "roi_head.id_layer3.")):
+    for roi_head, block in (
+        ("separate", "roi_head.id_layer4."),
+        ("fine", "roi_head.id_layer3."),
+        ("pixels", "roi_head.id_conv1."),
+    ):
         if any(name.startswith(block) for name in tensors):
             settings["roi_head"] = roi_head
     id_net = tensors.get("roi_head.id_net.weight")

@@ -16,22 +16,29 @@ FINE_STRIDE = 8  # of conv3's
 class Stem(NamedTuple):
     """What of an image does not depend on the image that it is paired with: all before the first QSSE block.
 
-    x: (B, C, H/4, W/4), conv1 to max-pool. residual: (B, C', H/4, W/4), the residual branch of conv2's first block.
-    size: (H, W) of the image.
+    images: (B, 3, H, W) themselves. x: (B, C, H/4, W/4), conv1 to max-pool. residual: (B, C', H/4, W/4), the residual
+    branch of conv2's first block.
     """
 
+    images: Tensor
     x: Tensor
     residual: Tensor
-    size: tuple[int, int]
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(H, W) of the images."""
+        return tuple(self.images.shape[-2:])
 
 
 class FeatureMaps(NamedTuple):
-    """Of a batch of images: conv3 (B, C/2, H/8, W/8) and conv4 (B, C, H/16, W/16), which the paper's heads look at.
+    """Of a batch of images: what RoI heads look at.
 
-    conv4: None where `BaseNet.forward` was told to leave it out.
+    images: (B, 3, H, W) themselves. conv3: (B, C/2, H/8, W/8), and conv4: (B, C, H/16, W/16), where the paper's heads
+    look. None where nobody asked for one.
     """
 
-    conv3: Tensor
+    images: Tensor | None
+    conv3: Tensor | None
     conv4: Tensor | None
 
 
@@ -64,7 +71,7 @@ class BaseNet(nn.Module):
     def stem(self, images: Tensor) -> Stem:
         """What images (B, 3, H, W) need only once, whatever they are paired with."""
         x = self.maxpool(self.relu(self.bn1(self.conv1(images))))
-        return Stem(x, _residual(self.layer1[0], x), tuple(images.shape[-2:]))
+        return Stem(images, x, _residual(self.layer1[0], x))
 
     def forward(
         self, gallery: Tensor | Stem, query: Stem | None = None, *, conv4: bool = True
@@ -96,9 +103,11 @@ class BaseNet(nn.Module):
                 x_query = torch.relu(u_query + _shortcut(block, x_query))
             if index == last_of_conv3:
                 fine_gallery, fine_query = x_gallery, x_query
-        of_gallery = FeatureMaps(fine_gallery, x_gallery if conv4 else None)
-        of_query = FeatureMaps(fine_query, x_query if conv4 else None)
-        return of_gallery, of_gallery if query is None else of_query
+        of_gallery = FeatureMaps(gallery.images, fine_gallery, x_gallery if conv4 else None)
+        if query is None:
+            return of_gallery, of_gallery
+        query_images = query.images.expand(len(x_query), -1, -1, -1)
+        return of_gallery, FeatureMaps(query_images, fine_query, x_query if conv4 else None)
 
     def absorb_initial_excitation(self) -> None:
         """To be called once, when a trunk trained without QSSE receives fresh QSSE blocks."""

@@ -5,7 +5,7 @@ from typing import Any
 
 from qeeps_cli.errors import UsageError
 
-ROI_HEADS = ("shared", "separate", "fine")
+ROI_HEADS = ("shared", "separate", "fine", "pixels")
 BACKBONES = ("resnet18", "resnet34", "resnet50", "resnet101")
 
 # Table 1: which query-guided blocks each ablation has: (QSSE, QRPN, QSimNet).
@@ -27,7 +27,8 @@ class ModelConfig:
     person of a bare crop is brought to. stride_in_1x1: the ResNet-50/101 blocks have their stride in the first 1×1
     convolution, as in the original Caffe and Keras ResNets, instead of in the 3×3. roi_head: "shared" is the paper's
     ClsIdenNet, "separate" gives detection and identification a conv5 each, "fine" lets identification look at conv3's
-    map with a conv4 and conv5 of its own (deviations, docs/decisions.md).
+    map with a conv4 and conv5 of its own, "pixels" at the picture with a whole ResNet of its own (deviations,
+    docs/decisions.md).
     """
 
     backbone: str = "resnet50"

@@ -12,7 +12,7 @@ from qeeps_cli.model.qeeps import QEEPS
 from qeeps_cli.model.roi_head import FineHeads
 from qeeps_cli.model.torchvision_parts import Bottleneck
 
-_PAIRS = (("conv1", "bn1"), ("conv2", "bn2"), ("conv3", "bn3"))
+_PAIRS = (("conv1", "bn1"), ("conv2", "bn2"), ("conv3", "bn3"), ("id_conv1", "id_bn1"))
 
 
 def for_search(model: QEEPS, device: torch.device, dtype: torch.dtype) -> QEEPS:

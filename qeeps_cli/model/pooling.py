@@ -7,20 +7,23 @@ from qeeps_cli.model.basenet import STRIDE
 from qeeps_cli.model.torchvision_parts import roi_align
 
 SAMPLES = 2  # bilinear samples along each side of a bin
+ADAPTIVE = 0  # as many as the bin has cells
 _CHUNK = 1 << 24  # elements of an intermediate product: bounds the memory
 
 
 Size = int | tuple[int, int]  # bins of a RoI: along both sides, or (rows, columns)
 
 
-def pool(feature_map: Tensor, rois: list[Tensor], size: Size, stride: int = STRIDE) -> Tensor:
+def pool(
+    feature_map: Tensor, rois: list[Tensor], size: Size, stride: int = STRIDE, samples: int = SAMPLES
+) -> Tensor:
     """RoIAlign of (B, C, H, W) on one (R_i, 4) list of xyxy input pixels per image: (R, C, rows, columns), map's dtype.
 
-    stride: input pixels from one cell of the map to the next. Coordinates are float32 whatever the map's dtype: a
-    bfloat16 coordinate is off by pixels.
+    stride: input pixels from one cell of the map to the next. samples: along each side of a bin. Coordinates are
+    float32 whatever the map's dtype: a bfloat16 coordinate is off by pixels.
     """
     boxes = [r.float() for r in rois]
-    pooled = roi_align(feature_map.float(), boxes, size, 1 / stride, sampling_ratio=SAMPLES, aligned=True)
+    pooled = roi_align(feature_map.float(), boxes, size, 1 / stride, sampling_ratio=samples, aligned=True)
     return pooled.to(feature_map.dtype)
 
 

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from qeeps_cli.model.basenet import FINE_STRIDE, FeatureMaps, build_resnet
 from qeeps_cli.model.box_coding import ROI_CODER, decode
 from qeeps_cli.model.config import ModelConfig
-from qeeps_cli.model.pooling import Size, pool
+from qeeps_cli.model.pooling import ADAPTIVE, Size, pool
 
 PERSON = 1  # class index of ClsNet and RegNet; 0 is background
 
@@ -18,6 +18,8 @@ PERSON = 1  # class index of ClsNet and RegNet; 0 is background
 DETECTION_POOL_SIZE = 7  # of separate heads
 FINE_POOL_SIZE = (24, 12)  # rows and columns of conv3's map: at a stride of 8, people of 190×95 pixels cell by cell
 STRIPES = 3  # averages from head to feet, instead of one
+PIXELS_POOL_SIZE = (192, 96)  # of pixel heads, which make 24×12 cells of it at conv3, too
+PIXELS_AT_ONCE = 64  # people that pixel heads look at together: bounds the memory
 
 Conv5 = Callable[[nn.Sequential, Tensor, list[Tensor], int], Tensor]
 Pool = Callable[[Tensor, list[Tensor], Size, int], Tensor]
@@ -53,7 +55,7 @@ class ClsIdenNet(nn.Module):
     """The RoI head of the paper. `layer4` is the ResNet's conv5 and keeps torchvision's names."""
 
     is_separate = False
-    identifies_from_conv4 = True
+    looks_at = "conv4"  # what of FeatureMaps identification needs
 
     def __init__(self, config: ModelConfig):
         super().__init__()
@@ -133,7 +135,7 @@ class FineHeads(SeparateHeads):
     feet, because where a colour is worn tells people apart too. It costs less than 14×14 through conv5 does.
     """
 
-    identifies_from_conv4 = False
+    looks_at = "conv3"
 
     def __init__(self, config: ModelConfig):
         super().__init__(config)
@@ -146,7 +148,35 @@ class FineHeads(SeparateHeads):
     def features(self, maps: FeatureMaps, rois: list[Tensor]) -> Tensor:
         """conv5 features (R, F · STRIPES) float32: of each channel, the averages from the topmost stripe down."""
         cells = self.id_layer4(self.id_layer3(self.pool(maps.conv3, rois, FINE_POOL_SIZE, FINE_STRIDE)))
-        return cells.float().unflatten(2, (STRIPES, -1)).mean(dim=(3, 4)).flatten(1)
+        return _stripes(cells)
+
+
+class PixelHeads(FineHeads):
+    """Fine heads whose identification has a ResNet of its own and looks at the picture (deviation, docs/decisions.md).
+
+    RoIAlign reads each person's pixels, 192×96 of them whatever the person's size, in as many samples a bin as the
+    person has pixels: conv1–conv3, too, may then learn what tells people apart instead of what finds them, and nothing
+    round the box is seen. A person costs twice what fine heads take; a frame without people costs nothing more.
+    """
+
+    looks_at = "images"
+
+    def __init__(self, config: ModelConfig):
+        super().__init__(config)
+        resnet = build_resnet(config)
+        self.id_conv1, self.id_bn1, self.maxpool = resnet.conv1, resnet.bn1, resnet.maxpool
+        self.id_layer1, self.id_layer2 = resnet.layer1, resnet.layer2
+
+    def features(self, maps: FeatureMaps, rois: list[Tensor]) -> Tensor:
+        """conv5 features (R, F · STRIPES) float32: of each channel, the averages from the topmost stripe down."""
+        people = pool(maps.images, rois, PIXELS_POOL_SIZE, stride=1, samples=ADAPTIVE)
+        return torch.cat([self._features(some) for some in people.split(PIXELS_AT_ONCE)])
+
+    def _features(self, people: Tensor) -> Tensor:
+        """Of pixels (R, 3, 192, 96)."""
+        people = people.to(self.id_conv1.weight.dtype).contiguous(memory_format=torch.channels_last)
+        x = self.maxpool(self.id_bn1(self.id_conv1(people)).relu())
+        return _stripes(self.id_layer4(self.id_layer3(self.id_layer2(self.id_layer1(x)))))
 
 
 def build_roi_head(config: ModelConfig) -> ClsIdenNet:
@@ -154,7 +184,12 @@ def build_roi_head(config: ModelConfig) -> ClsIdenNet:
     return _HEADS[config.roi_head](config)
 
 
-_HEADS = {"shared": ClsIdenNet, "separate": SeparateHeads, "fine": FineHeads}
+_HEADS = {"shared": ClsIdenNet, "separate": SeparateHeads, "fine": FineHeads, "pixels": PixelHeads}
+
+
+def _stripes(cells: Tensor) -> Tensor:
+    """(R, F · STRIPES) float32 averages of conv5's cells (R, F, rows, columns)."""
+    return cells.float().unflatten(2, (STRIPES, -1)).mean(dim=(3, 4)).flatten(1)
 
 
 def _in_float32(layer: nn.Linear, features: Tensor) -> Tensor:

@@ -48,7 +48,7 @@ class Prepared:
     def pick(self, indices: Sequence[int]) -> "Prepared":
         """Some of the frames, for queries that are not searched for in all of them."""
         rows = list(indices)
-        stem = Stem(self.stem.x[rows], self.stem.residual[rows], self.stem.size)
+        stem = Stem(*(part[rows] for part in self.stem))
         return Prepared(stem, [self.factors[i] for i in rows], [self.shapes[i] for i in rows])
 
 

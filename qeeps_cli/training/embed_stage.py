@@ -26,9 +26,19 @@ def crop_features(model: QEEPS, images: Tensor, boxes: Tensor) -> Tensor:
 
 
 def canvas_maps(model: QEEPS, images: Tensor) -> FeatureMaps:
-    """What identification looks at of canvases (N, 3, H, W), each paired with itself."""
-    maps, _ = model.basenet(images, conv4=model.roi_head.identifies_from_conv4)
-    return maps
+    """What identification looks at of canvases (N, 3, H, W), each paired with itself, and nothing else."""
+    looks_at = model.roi_head.looks_at
+    if looks_at == "images":
+        return FeatureMaps(images, None, None)
+    maps, _ = model.basenet(images, conv4=looks_at == "conv4")
+    return FeatureMaps(None, None, maps.conv4) if looks_at == "conv4" else FeatureMaps(None, maps.conv3, None)
+
+
+def mirrored(images: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
+    """Images (N, 3, H, W) with left and right exchanged, and a box (4,) xyxy in each, (N, 4)."""
+    left, top, right, bottom = boxes.unbind(dim=1)
+    width = images.shape[3]
+    return images.flip(3), torch.stack([width - right, top, width - left, bottom], dim=1)
 
 
 def crop_pairs(labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -41,8 +51,9 @@ def crop_pairs(labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 class EmbedStage:
     """Contrastive, teacher and classification losses on canvases, and QSimNet's where the network has one already.
 
-    Canvases that come again (`repeat`) are kept as the feature maps of a frozen BaseNet, in half precision, so that
-    painting them, the teacher and the trunk are paid for once. A canvas of 192×96 pixels takes 74 KB.
+    Canvases that come again (`repeat`) are kept as what identification looks at, in half precision: the feature map of
+    a frozen BaseNet (74 KB of a canvas of 192×96 pixels), so that painting them, the teacher and the trunk are paid for
+    once, or the canvas itself (110 KB), which then comes mirrored every other time.
     """
 
     name = "embed"
@@ -62,13 +73,15 @@ class EmbedStage:
             )
         self.config, self.crops, self.seed, self.classifier = config, crops, seed, classifier
         self.kept: dict[int, Batch] = {}
+        self.blocks: dict[tuple[int, ...], Tensor] = {}
         self.batch_is_stateless = not config.repeat  # what is kept is here, and not in another process
 
     def batch(self, step: int) -> Batch:
         if not self.config.repeat:
             return self.crops.draw(step_rng(self.seed, self.name, step))
-        place = step % self.config.repeat
-        return self.kept.get(place) or self.crops.draw(step_rng(self.seed, self.name, place)) | {"place": place}
+        again, place = divmod(step, self.config.repeat)
+        kept = self.kept.get(place) or self.crops.draw(step_rng(self.seed, self.name, place)) | {"place": place}
+        return kept | {"mirrored": again % 2 == 1}
 
     def losses(self, model: QEEPS, batch: Batch) -> dict[str, Tensor]:
         embeddings, targets = self._embeddings(model, batch)
@@ -92,11 +105,22 @@ class EmbedStage:
                 maps = canvas_maps(model, batch["images"])
             kept = {key: value for key, value in batch.items() if key not in ("images", "teacher_inputs")}
             kept["targets"] = self.crops.targets_of(batch)
-            batch = kept | {"maps": [None if m is None else m.half() for m in maps]}
+            batch = kept | {"maps": [None if m is None else self._stored(m, batch["place"]) for m in maps]}
             self.kept[batch["place"]] = batch
         dtype = batch["targets"].dtype
-        maps = FeatureMaps(*[None if m is None else m.to(dtype) for m in batch["maps"]])
-        return model.roi_head.embed(model.roi_head.features(maps, list(batch["boxes"].split(1)))), batch["targets"]
+        maps, boxes = FeatureMaps(*[None if m is None else m.to(dtype) for m in batch["maps"]]), batch["boxes"]
+        if batch["mirrored"] and maps.images is not None:
+            images, boxes = mirrored(maps.images, boxes)
+            maps = maps._replace(images=images)
+        return model.roi_head.embed(model.roi_head.features(maps, list(boxes.split(1)))), batch["targets"]
+
+    def _stored(self, feature_map: Tensor, place: int) -> Tensor:
+        """A step's map in half precision, in one block of memory for all steps: pieces among the large ones that come
+        and go with each step would leave holes as large as themselves."""
+        shape = (self.config.repeat, *feature_map.shape)
+        if shape not in self.blocks:
+            self.blocks[shape] = torch.empty(shape, dtype=torch.half, device=feature_map.device)
+        return self.blocks[shape][place].copy_(feature_map)
 
     def parameters(self) -> list[nn.Parameter]:
         return [] if self.classifier is None else list(self.classifier.parameters())

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import safe_open
-from torch import Tensor
+from torch import Tensor, nn
 
 from qeeps_cli.errors import DataError, WeightsError
 from qeeps_cli.evaluation.calibration import FrameScores, fit
@@ -17,6 +17,7 @@ from qeeps_cli.model.qsse import INITIAL_EXCITATION
 from qeeps_cli.training.embed_stage import crop_pairs
 from qeeps_cli.weights import FORMAT
 
+RIDGE = 0.03  # of the mean variance of a feature
 PAIRS_PRIOR = 0.1  # about the share of a step's pairs that are one person
 GUIDED = ("basenet.qsse.", "qrpn.", "qsimnet.")  # what a query guides
 
@@ -100,7 +101,20 @@ def _for_head(roi_head: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     if roi_head == "shared":
         return tensors
     tensors = _separated(tensors)
-    return _refined(tensors) if roi_head == "fine" else tensors
+    if roi_head == "separate":
+        return tensors
+    tensors = _refined(tensors)
+    return _with_own_trunk(tensors) if roi_head == "pixels" else tensors
+
+
+def _with_own_trunk(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors of fine heads for pixel heads: identification's conv1–conv3 start as BaseNet's."""
+    if any(name.startswith("roi_head.id_conv1.") for name in tensors):
+        return tensors
+    copies = {}
+    for part in ("conv1", "bn1", "layer1", "layer2"):
+        copies |= _copied(tensors, f"basenet.{part}.", f"roi_head.id_{part}.")
+    return tensors | copies
 
 
 def _refined(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -109,12 +123,17 @@ def _refined(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     if any(name.startswith("roi_head.id_layer3.") for name in tensors):
         return tensors
     kept = {name: t for name, t in tensors.items() if not name.startswith(("roi_head.id_net.", "qsimnet."))}
-    conv4 = {name: t for name, t in tensors.items() if name.startswith("basenet.layer3.")}
+    return kept | _copied(tensors, "basenet.layer3.", "roi_head.id_layer3.")
+
+
+def _copied(tensors: dict[str, Tensor], part: str, to: str) -> dict[str, Tensor]:
+    """A part of BaseNet under another name, with the residuals that QSSE halved."""
+    copies = {name.replace(part, to): t for name, t in tensors.items() if name.startswith(part)}
     if any("qsse" in name for name in tensors):
-        deep = any(".bn3." in name for name in conv4)
+        deep = any(".bn3." in name for name in copies)
         last = (".bn3.weight", ".bn3.bias") if deep else (".bn2.weight", ".bn2.bias")
-        conv4 = {name: t * INITIAL_EXCITATION if name.endswith(last) else t for name, t in conv4.items()}
-    return kept | {name.replace("basenet.layer3", "roi_head.id_layer3"): tensor for name, tensor in conv4.items()}
+        copies = {name: t * INITIAL_EXCITATION if name.endswith(last) else t for name, t in copies.items()}
+    return copies
 
 
 def _separated(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -162,9 +181,34 @@ def whiten_id_net(model: QEEPS, features: Tensor) -> None:
     projection = directions[:dim] / (spread[:dim] + floor)[:, None]
     model.roi_head.id_net.weight[:dim] = projection.to(model.roi_head.id_net.weight)
     model.roi_head.id_net.bias[:dim] = -(projection @ mean).to(model.roi_head.id_net.bias)
-    scale = features.shape[1] ** -0.5 / model.roi_head.id_net.weight.std()
-    model.roi_head.id_net.weight.mul_(scale)  # the usual size of a linear layer's weights, for the optimizer's steps
-    model.roi_head.id_net.bias.mul_(scale)
+    _to_usual_size(model.roi_head.id_net)
+
+
+@torch.no_grad()
+def regress_id_net(model: QEEPS, features: Tensor, targets: Tensor) -> None:
+    """Start ID Net as the ridge regression from conv5 features (N, F) to a teacher's unit targets (N, D).
+
+    An ID Net that points elsewhere than the teacher would first pull at everything below it, until it has been turned.
+    """
+    x, y = features.double(), targets.to(features.device).double()
+    x_mean, y_mean = x.mean(dim=0), y.mean(dim=0)
+    covariance = (x - x_mean).T @ (x - x_mean)
+    ridge = RIDGE * covariance.diagonal().mean() + torch.finfo(torch.float32).eps
+    eye = torch.eye(len(covariance), dtype=x.dtype, device=x.device)
+    projection = torch.linalg.solve(covariance + ridge * eye, (x - x_mean).T @ (y - y_mean)).T
+    if not projection.any():  # a single crop, or always the same one
+        return
+    model.roi_head.id_net.weight.copy_(projection)
+    model.roi_head.id_net.bias.copy_(y_mean - projection @ x_mean)
+    _to_usual_size(model.roi_head.id_net)
+
+
+def _to_usual_size(layer: nn.Linear) -> None:
+    """Scale a linear layer whose output's length does not matter to the usual size of weights, for the optimizer's
+    steps."""
+    scale = layer.in_features**-0.5 / layer.weight.std()
+    layer.weight.mul_(scale)
+    layer.bias.mul_(scale)
 
 
 @torch.no_grad()

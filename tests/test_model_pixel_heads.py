@@ -1,0 +1,147 @@
+"""Pixel heads: identification looks at the picture itself, with a ResNet of its own."""
+
+import pytest
+import torch
+from networks import person_boxes, pictures, random_maps, randomise, small_config, small_network
+
+from qeeps_cli.model.basenet import FeatureMaps
+from qeeps_cli.model.config import ModelConfig
+from qeeps_cli.model.qeeps import QEEPS
+from qeeps_cli.model.qsse import INITIAL_EXCITATION
+from qeeps_cli.model.roi_head import PIXELS_AT_ONCE, PixelHeads, build_roi_head
+from qeeps_cli.training.initialise import fill
+
+BOX = torch.tensor([[8.0, 4.0, 48.0, 84.0]])
+
+
+def random_head() -> PixelHeads:
+    torch.manual_seed(0)
+    return randomise(PixelHeads(small_config()), seed=0).eval()
+
+
+def seen_by(head: PixelHeads, images: torch.Tensor, rois: list[torch.Tensor]) -> torch.Tensor:
+    """What id_conv1 is shown of the RoIs."""
+    seen = []
+    head.id_conv1.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0]))
+    head.features(FeatureMaps(images, None, None), rois)
+    return torch.cat(seen)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("counts", [(0, 0), (3, 0), (2, 5)])
+def test_the_head_gives_a_row_for_each_roi(counts):
+    head = random_head()
+    rois = [torch.tensor([[8.0 * i, 0, 8.0 * i + 40, 80] for i in range(n)]).reshape(-1, 4) for n in counts]
+    maps = random_maps(2)
+    output, total = head(maps, rois), sum(counts)
+    assert output.class_logits.shape == (total, 2) and output.deltas.shape == (total, 2, 4)
+    assert head.features(maps, rois).shape == (total, 3 * 512)
+    torch.testing.assert_close(output.embeddings.norm(dim=1), torch.ones(total))
+
+
+@torch.no_grad()
+def test_identification_is_a_resnet_on_192x96_pixels_and_averages_three_stripes():
+    torch.manual_seed(0)
+    head = build_roi_head(ModelConfig(backbone="resnet18", roi_head="pixels")).eval()
+    seen = []
+    for layer in (head.id_conv1, head.id_layer3, head.id_layer4):
+        layer.register_forward_hook(lambda module, inputs, output: seen.append((inputs[0].shape, output)))
+    features = head.features(random_maps(1), [BOX])
+    assert [tuple(shape) for shape, _ in seen] == [(1, 3, 192, 96), (1, 128, 24, 12), (1, 256, 12, 6)]
+    cells, stripes = seen[2][1], features.reshape(512, 3)  # of each channel from the topmost down
+    for i in range(3):
+        torch.testing.assert_close(stripes[:, i], cells[0, :, 2 * i : 2 * i + 2].mean(dim=(1, 2)))
+
+
+@torch.no_grad()
+def test_a_person_of_192x96_pixels_is_seen_as_they_are():
+    image = pictures(1, size=(256, 256))
+    box = torch.tensor([[40.0, 24.0, 136.0, 216.0]])
+    torch.testing.assert_close(seen_by(random_head(), image, [box]), image[:, :, 24:216, 40:136], rtol=1e-4, atol=1e-4)
+
+
+@torch.no_grad()
+def test_a_large_person_is_averaged_and_not_thinned_out():
+    """Of stripes one pixel wide, every other pixel alone would show one colour."""
+    image = torch.ones(1, 3, 768, 384)
+    image[..., ::2] = -1
+    seen = seen_by(random_head(), image, [torch.tensor([[0.0, 0.0, 384.0, 768.0]])])
+    torch.testing.assert_close(seen, torch.zeros(1, 3, 192, 96), rtol=0, atol=1e-5)
+
+
+@torch.no_grad()
+def test_nothing_round_the_box_is_seen():
+    head, image = random_head(), pictures(1)
+    blank = torch.zeros_like(image)
+    x1, y1, x2, y2 = (int(v) for v in BOX[0])
+    blank[..., y1 - 1 : y2 + 1, x1 - 1 : x2 + 1] = image[..., y1 - 1 : y2 + 1, x1 - 1 : x2 + 1]
+    found = [head.embed(head.features(FeatureMaps(i, None, None), [BOX])) for i in (image, blank)]
+    torch.testing.assert_close(found[0], found[1])
+
+
+def test_identification_learns_alone_and_detection_looks_at_conv4():
+    head = PixelHeads(small_config())
+    maps = FeatureMaps(*(m.requires_grad_() for m in random_maps(1)))
+    head(maps, [BOX]).embeddings[:, 0].sum().backward()
+    assert maps.conv3.grad is None and maps.conv4.grad is None
+    assert head.layer4[0].conv1.weight.grad is None and head.id_conv1.weight.grad.any()
+    output = head.detect(maps, [BOX])
+    (output.class_logits[:, 0].sum() + output.deltas.sum()).backward()
+    assert maps.conv3.grad is None and maps.conv4.grad is not None
+
+
+@torch.no_grad()
+def test_a_crowd_is_looked_at_in_parts_and_gives_what_each_alone_gives():
+    head, maps = random_head(), random_maps(1)
+    crowd = torch.cat([BOX + i % 16 for i in range(PIXELS_AT_ONCE + 3)])
+    together = head.features(maps, [crowd])
+    assert len(together) == PIXELS_AT_ONCE + 3
+    for i in (0, PIXELS_AT_ONCE - 1, PIXELS_AT_ONCE, PIXELS_AT_ONCE + 2):
+        torch.testing.assert_close(head.features(maps, [crowd[i : i + 1]]), together[i : i + 1], rtol=1e-4, atol=1e-4)
+
+
+@torch.no_grad()
+def test_one_query_embeds_alike_beside_any_number_of_gallery_images():
+    model = small_network(roi_head="pixels")
+    query = model.encode_query(pictures(1, seed=7), person_boxes(1))
+    alone, _ = model.basenet(pictures(1, seed=7))
+    expected = model.embed_boxes(alone, [query.boxes])
+    for count in (1, 3):
+        _, query_maps = model.basenet(pictures(count), query.stem)
+        found = model.query_embedding(query_maps, query)
+        torch.testing.assert_close(found, expected.expand(count, -1), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("variant", ["oim", "qeeps"])
+def test_fine_heads_start_pixel_ones(variant):
+    fine = small_network(variant, roi_head="fine")
+    model = QEEPS(small_config(variant, roi_head="pixels"))
+    loaded = fill(model, fine.state_dict(), "the test")
+    own = model.state_dict()
+    assert loaded >= {name for name in own if name.startswith("roi_head.") and "num_batches_tracked" not in name}
+    for name, tensor in fine.state_dict().items():
+        assert torch.equal(own[name], tensor), name
+    for part in ("conv1", "bn1", "layer1", "layer2"):
+        for name, tensor in getattr(fine.basenet, part).state_dict().items():
+            halved = variant == "qeeps" and name.endswith(("bn2.weight", "bn2.bias"))  # what QSSE did on average
+            expected = tensor * INITIAL_EXCITATION if halved else tensor
+            assert torch.equal(own[f"roi_head.id_{part}.{name}"], expected), name
+
+
+def test_pixel_heads_go_on_as_they_are():
+    model = small_network("qeeps", roi_head="pixels")
+    again = QEEPS(small_config("qeeps", roi_head="pixels"))
+    fill(again, model.state_dict(), "the test")
+    assert all(torch.equal(tensor, again.state_dict()[name]) for name, tensor in model.state_dict().items())
+
+
+@torch.no_grad()
+def test_a_person_of_the_usual_size_is_known_as_before():
+    """Pixel heads that start from fine ones are the same network where RoIAlign has nothing to scale."""
+    fine = small_network("oim", roi_head="fine")
+    pixels = QEEPS(small_config("oim", roi_head="pixels")).eval()
+    fill(pixels, fine.state_dict(), "the test")
+    image = pictures(1, size=(192, 96))
+    whole = [torch.tensor([[0.0, 0.0, 96.0, 192.0]])]
+    before, after = (model.embed_boxes(model.basenet(image)[0], whole) for model in (fine, pixels))
+    assert (before * after).sum() > 0.98  # RoIAlign averages neighbouring cells of conv3
