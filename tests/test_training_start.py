@@ -14,7 +14,15 @@ from training_sets import MODEL, tiny_stage
 from qeeps_cli.errors import DataError, WeightsError
 from qeeps_cli.model.qeeps import QEEPS
 from qeeps_cli.model.qsimnet import INITIAL_SLOPE, QSimNet
-from qeeps_cli.training.initialise import GUIDED, fill, has_query_guidance, initialise, start_qsimnet, whiten_id_net
+from qeeps_cli.training.initialise import (
+    GUIDED,
+    fill,
+    has_query_guidance,
+    initialise,
+    regress_id_net,
+    start_qsimnet,
+    whiten_id_net,
+)
 from qeeps_cli.training.trainer import learning_rate_factor, make_optimizer
 from qeeps_cli.weights import save_checkpoint
 
@@ -153,10 +161,28 @@ def test_id_net_starts_with_people_apart():
     assert float(weight.detach().std()) == pytest.approx(512**-0.5, rel=0.01)  # the usual size
 
 
-@pytest.mark.parametrize(("count", "spread"), [(1, 1.0), (5, 0.0), (5, 1.0)])
-def test_id_net_starts_finite_from_few_crops(count, spread):
+def test_id_net_starts_where_the_teacher_is():
+    """Features of people whom the regression has not seen give the teacher's targets, too."""
+    torch.manual_seed(0)
+    features = 5 + torch.randn(600, 8) @ torch.randn(8, 512) + 0.1 * torch.randn(600, 512)
+    targets = nn.functional.normalize((features - 5) @ torch.randn(512, OIM.embedding_dim), dim=1)
     model = network(OIM)
-    whiten_id_net(model, 3 + spread * torch.randn(count, 512))
+    regress_id_net(model, features[:500], targets[:500])
+    with torch.no_grad():
+        cosines = (model.roi_head.embed(features[500:]) * targets[500:]).sum(dim=1)
+    assert cosines.mean() > 0.95
+    assert float(model.roi_head.id_net.weight.detach().std()) == pytest.approx(512**-0.5, rel=0.01)  # the usual size
+
+
+@pytest.mark.parametrize(("count", "spread"), [(1, 1.0), (5, 0.0), (5, 1.0)])
+@pytest.mark.parametrize("taught", [False, True])
+def test_id_net_starts_finite_from_few_crops(count, spread, taught):
+    model = network(OIM)
+    features = 3 + spread * torch.randn(count, 512)
+    if taught:
+        regress_id_net(model, features, nn.functional.normalize(torch.randn(count, OIM.embedding_dim), dim=1))
+    else:
+        whiten_id_net(model, features)
     assert all(bool(parameter.isfinite().all()) for parameter in model.roi_head.id_net.parameters())
 
 

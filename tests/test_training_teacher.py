@@ -1,5 +1,8 @@
 """The teacher's targets, of a network that can be computed by hand: the mean colour, and a number that all share."""
 
+import json
+from dataclasses import replace
+
 import numpy as np
 import openvino
 import pytest
@@ -9,19 +12,24 @@ from training_sets import (
     COLOURS,
     HIGH,
     LOW,
+    MODEL,
     batches_of,
     crops_source,
     frames_source,
     ground,
+    tiny_recipe,
     tiny_stage,
     write_crops,
     write_scene,
 )
 
+from qeeps_cli.model.qeeps import QEEPS
 from qeeps_cli.training.crop_bank import Crop
 from qeeps_cli.training.crop_batches import CropBatches
 from qeeps_cli.training.population import UNKNOWN, Person
+from qeeps_cli.training.run import train
 from qeeps_cli.training.teacher import INPUT, Teacher, load_teacher, teacher_inputs
+from qeeps_cli.weights import save_checkpoint
 
 SHARED = 300.0
 
@@ -130,3 +138,21 @@ def test_a_teacher_on_disk(tmp_path):
     views = teacher_inputs([(rgb, np.array([0, 0, 40, 60])), (rgb[..., ::-1], np.array([0, 0, 40, 60]))])
     rows = load_teacher(tmp_path / "mean.xml", torch.device("cpu")).embed(views)
     assert rows.numpy() == pytest.approx(np.array([[0.6, 0, 0.8], [0.8, 0, 0.6]]), abs=1e-5)
+
+
+def test_id_net_may_start_where_the_teacher_is(sources, tmp_path):
+    """From a network that has an ID Net, which points elsewhere: the first step is nearer to the targets."""
+    person = ops.parameter([1, 3, *INPUT], np.float32, name="data")
+    mixing = np.random.default_rng(0).standard_normal((3, MODEL.embedding_dim)).astype(np.float32)
+    rows = ops.matmul(ops.reduce_mean(person, [2, 3], False), ops.constant(mixing), False, False)
+    openvino.save_model(openvino.Model([rows], [person]), tmp_path / "mixed.xml")
+    torch.manual_seed(0)
+    save_checkpoint(tmp_path / "start.safetensors", QEEPS(MODEL), {}, half=False)
+    first = {}
+    for start in ("init", "teacher"):
+        stage = tiny_stage(steps=1, lr=1e-6, id_net=start, losses={"teacher": 1.0})
+        recipe = tiny_recipe(sources, {"embed": stage}, init=tmp_path / "start.safetensors")
+        recipe = replace(recipe, teacher=tmp_path / "mixed.xml")
+        train(recipe, tmp_path / start, torch.device("cpu"), lambda step: None, lambda line: None)
+        first[start] = json.loads((tmp_path / start / "log.jsonl").read_text().splitlines()[0])["teacher"]
+    assert first["teacher"] < 0.7 * first["init"]

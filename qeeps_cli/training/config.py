@@ -16,6 +16,7 @@ STAGES = ("embed", "oim", "qeeps")
 USES = ("frames", "crops", "both")
 OPTIMIZERS = ("adamw", "sgd")
 TEACHER_SEES = ("crops", "canvases")
+ID_NETS = ("init", "teacher")
 LARGEST = 0.96  # of a canvas's height and width: the largest person on it
 
 # The seven terms of Eq. 3, then the auxiliary ones of docs/decisions.md, which are off unless a recipe asks for them.
@@ -56,6 +57,9 @@ class StageConfig:
     ("canvases"). novel: share of canvases with people who do not exist. repeat: the canvases of `embed` come again
     after so many steps; 0: never.
 
+    id_net: of the stage `embed`, ID Net goes on from what init has ("init"; anew where it has none), or from the
+    regression to the teacher's targets ("teacher").
+
     guidance_only: of the stage `qeeps`, QSSE, QRPN and QSimNet are trained, whatever trunk_lr is, and all else stays as
     it was before the stage.
 
@@ -88,6 +92,7 @@ class StageConfig:
     teacher_sees: str = "crops"
     novel: float = 0.0
     repeat: int = 0
+    id_net: str = "init"
     discriminant: float = 0.0
     losses: dict[str, float] = field(default_factory=dict)
 
@@ -187,6 +192,11 @@ def _parse(values: dict[str, Any], base: Path) -> TrainConfig:
     canvases = [name for name, stage in parsed["stages"].items() if stage.teacher_sees == "canvases"]
     if canvases and "teacher" not in parsed:
         raise UsageError(f'stages.{canvases[0]}.teacher_sees = "canvases" needs a teacher: name one at the top.')
+    taught = [name for name, stage in parsed["stages"].items() if stage.id_net == "teacher"]
+    if taught and ("teacher" not in parsed or taught != ["embed"]):
+        raise UsageError(
+            f'stages.{taught[0]}.id_net = "teacher" is for the stage embed, and needs a teacher: name one at the top.'
+        )
     return TrainConfig(**parsed, **values)
 
 
@@ -208,6 +218,7 @@ def _stage(values: dict[str, Any]) -> StageConfig:
     _check_types(StageConfig, values, "stages.")
     _require_one_of(values.get("optimizer", "adamw"), OPTIMIZERS, "stages.optimizer")
     _require_one_of(values.get("teacher_sees", "crops"), TEACHER_SEES, "stages.teacher_sees")
+    _require_one_of(values.get("id_net", "init"), ID_NETS, "stages.id_net")
     if not 0 <= values.get("novel", 0.0) <= 1 or values.get("repeat", 0) < 0:
         raise UsageError("expected stages.novel to be a share from 0 to 1, and stages.repeat a number of steps or 0.")
     smallest, discriminant = values.get("smallest", StageConfig.smallest), values.get("discriminant", 0.0)

@@ -24,6 +24,7 @@ from qeeps_cli.training.initialise import (
     average_with_start,
     has_query_guidance,
     initialise,
+    regress_id_net,
     start_qsimnet,
     whiten_id_net,
 )
@@ -39,6 +40,7 @@ from qeeps_cli.training.trainer import Progress, Trainer
 from qeeps_cli.weights import save_checkpoint
 
 WHITENING_CROPS = 1500  # from which ID Net's start is computed
+REGRESSION_CROPS = 5000  # the same where a teacher gives it: more than it has inputs
 PAIRED_IDENTITIES = 300  # at most, from which QSimNet's start is computed
 
 
@@ -94,7 +96,12 @@ def train(
         stage_config = config.stages[name]
         sees_canvases = stage_config.teacher_sees == "canvases"
         batches = CropBatches(population, crops, targets, stage_config, teacher if sees_canvases else None)
-        if name == "embed" and fresh and not id_net_is_trained:
+        if name == "embed" and fresh and stage_config.id_net == "teacher":
+            known = np.flatnonzero(~np.isnan(targets).any(axis=1))
+            known = known[:: max(1, len(known) // REGRESSION_CROPS)]
+            features = features_plain(model.eval(), [crops[i] for i in known], stage_config.canvas)
+            regress_id_net(model, torch.from_numpy(features).to(device), torch.from_numpy(targets[known]))
+        elif name == "embed" and fresh and not id_net_is_trained:
             sample = crops[:: max(1, len(crops) // WHITENING_CROPS)]
             features = features_plain(model.eval(), sample, stage_config.canvas)
             whiten_id_net(model, torch.from_numpy(features).to(device))
