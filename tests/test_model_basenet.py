@@ -42,11 +42,11 @@ def plain_resnet(trunk: BaseNet, backbone: str) -> nn.Module:
 def maps(resnet: nn.Module, images: Tensor) -> FeatureMaps:
     x = resnet.maxpool(resnet.relu(resnet.bn1(resnet.conv1(images))))
     conv3 = resnet.layer2(resnet.layer1(x))
-    return FeatureMaps(images, conv3, resnet.layer3(conv3))
+    return FeatureMaps(None, conv3, resnet.layer3(conv3))
 
 
 def equal(found: FeatureMaps, expected: FeatureMaps) -> bool:
-    return all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))
+    return torch.equal(found.conv3, expected.conv3) and torch.equal(found.conv4, expected.conv4)
 
 
 @pytest.mark.parametrize(("backbone", "channels"), [("resnet18", 256), ("resnet50", 1024)])

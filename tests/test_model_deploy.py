@@ -96,9 +96,12 @@ def assert_near(expected: Found, found: Found) -> None:
     torch.testing.assert_close(found.embeddings[row], expected.embeddings, rtol=0, atol=2e-3)
 
 
-@pytest.mark.parametrize("variant", list(VARIANTS))
-def test_the_copy_has_no_batchnorm_left_and_the_original_stays(variant):
-    model = small_network(variant)
+@pytest.mark.parametrize(
+    ("variant", "roi_head"),
+    [*((variant, "shared") for variant in VARIANTS), *(("qeeps", head) for head in ROI_HEADS[1:])],
+)
+def test_the_copy_has_no_batchnorm_left_and_the_original_stays(variant, roi_head):
+    model = small_network(variant, roi_head=roi_head)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     fast = for_search(model, CPU, torch.bfloat16)
     assert not [module for module in fast.modules() if isinstance(module, nn.BatchNorm2d)]
@@ -134,6 +137,17 @@ def test_the_first_1x1_convolutions_of_conv5_run_once_a_map(roi_head):
     elif roi_head != "shared":  # identification does not look at this map
         on_rois = detection
     assert plain - own == on_rois - on_map
+
+
+@pytest.mark.parametrize("roi_head", ROI_HEADS)
+@torch.inference_mode()
+def test_people_are_known_again_in_bfloat16(roi_head):
+    model, boxes = small_network(roi_head=roi_head), [person_boxes(3), person_boxes(2)]
+    fast = for_search(model, CPU, torch.bfloat16)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = fast.embed_boxes(fast.own_maps(pictures(2)), boxes)
+    expected = model.embed_boxes(model.own_maps(pictures(2)), boxes)
+    assert (found * expected).sum(dim=1).min() > 0.999
 
 
 def test_bfloat16_stays_near_float32():

@@ -108,8 +108,8 @@ def test_one_query_embeds_alike_beside_any_number_of_gallery_images():
     expected = model.embed_boxes(alone, [query.boxes])
     for count in (1, 3):
         _, query_maps = model.basenet(pictures(count), query.stem)
-        found = model.query_embedding(query_maps, query)
-        torch.testing.assert_close(found, expected.expand(count, -1), rtol=1e-4, atol=1e-5)
+        assert len(query_maps.conv4) == count and len(query_maps.images) == 1  # what QSSE does not touch is seen once
+        torch.testing.assert_close(model.query_embedding(query_maps, query), expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("variant", ["oim", "qeeps"])
@@ -135,6 +135,13 @@ def test_pixel_heads_go_on_as_they_are():
     assert all(torch.equal(tensor, again.state_dict()[name]) for name, tensor in model.state_dict().items())
 
 
+def test_pixel_heads_start_others_but_for_what_reads_them():
+    model = QEEPS(small_config("qeeps", roi_head="fine"))
+    loaded = fill(model, small_network("qeeps", roi_head="pixels").state_dict(), "the test")
+    assert "roi_head.id_layer3.0.conv1.weight" in loaded and "rpn.conv.weight" in loaded
+    assert not any(name.startswith(("roi_head.id_net.", "qsimnet.")) for name in loaded)
+
+
 @torch.no_grad()
 def test_a_person_of_the_usual_size_is_known_as_before():
     """Pixel heads that start from fine ones are the same network where RoIAlign has nothing to scale."""
@@ -144,4 +151,6 @@ def test_a_person_of_the_usual_size_is_known_as_before():
     image = pictures(1, size=(192, 96))
     whole = [torch.tensor([[0.0, 0.0, 96.0, 192.0]])]
     before, after = (model.embed_boxes(model.basenet(image)[0], whole) for model in (fine, pixels))
-    assert (before * after).sum() > 0.98  # RoIAlign averages neighbouring cells of conv3
+    assert (before * after).sum() > 0.998  # RoIAlign averages neighbouring cells of conv3
+    another = pixels.embed_boxes(pixels.basenet(pictures(1, seed=1, size=(192, 96)))[0], whole)
+    assert (before * another).sum() < 0.998

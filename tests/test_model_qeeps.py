@@ -8,7 +8,6 @@ from networks import FEW, SIZE, person_boxes, pictures, small_network
 from torch import Tensor
 
 from qeeps_cli.errors import NotANumberError
-from qeeps_cli.model.basenet import Stem
 from qeeps_cli.model.config import VARIANTS, InferenceParams
 from qeeps_cli.model.qeeps import QEEPS, Found, QueryInput
 
@@ -34,7 +33,7 @@ def encode(model: QEEPS, count: int = 1, seed: int = 7) -> QueryInput:
 
 def one_of(query: QueryInput, index: int) -> QueryInput:
     row = slice(index, index + 1)
-    return QueryInput(Stem(*(part[row] for part in query.stem)), query.boxes[row])
+    return QueryInput(query.stem.pick(row), query.boxes[row])
 
 
 def assert_same(one: Found, other: Found) -> None:

@@ -124,6 +124,10 @@ def test_a_card_names_no_folder_of_this_machine(tmp_path):
         (DATA + STAGE + 'id_net = "new"\n', "stages.id_net.*init, teacher.*'new'"),
         (DATA + '[stages.embed]\nid_net = "teacher"\n', "stages.embed.id_net.*needs a teacher"),
         ("teacher = 'a'\n" + DATA + STAGE + 'id_net = "teacher"\n', "stages.oim.id_net.*for the stage embed"),
+        (
+            "init = 'a'\nteacher = 'b'\nkeep_of_init = 0.3\n" + DATA + '[stages.embed]\nid_net = "teacher"\n',
+            "keep_of_init = 0.3 averages ID Net",
+        ),
         (DATA + STAGE + "novel = 1.5\n", "stages.novel.*from 0 to 1"),
         (DATA + STAGE + "smallest = 1.0\n", "stages.smallest.*below 0.96, got 1"),
         (DATA + STAGE + "discriminant = -1.0\n", "stages.discriminant.*from 0 on, got -1"),

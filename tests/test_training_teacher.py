@@ -8,6 +8,7 @@ import openvino
 import pytest
 import torch
 from openvino import opset13 as ops
+from safetensors.torch import load_file
 from training_sets import (
     COLOURS,
     HIGH,
@@ -147,12 +148,17 @@ def test_id_net_may_start_where_the_teacher_is(sources, tmp_path):
     rows = ops.matmul(ops.reduce_mean(person, [2, 3], False), ops.constant(mixing), False, False)
     openvino.save_model(openvino.Model([rows], [person]), tmp_path / "mixed.xml")
     torch.manual_seed(0)
-    save_checkpoint(tmp_path / "start.safetensors", QEEPS(MODEL), {}, half=False)
-    first = {}
+    model = QEEPS(MODEL)
+    met = torch.rand(MODEL.embedding_dim)
+    model.qsimnet.norm.running_mean.copy_(met)  # not new: it has seen pairs
+    save_checkpoint(tmp_path / "start.safetensors", model, {}, half=False)
+    first, qsimnet = {}, {}
     for start in ("init", "teacher"):
         stage = tiny_stage(steps=1, lr=1e-6, id_net=start, losses={"teacher": 1.0})
         recipe = tiny_recipe(sources, {"embed": stage}, init=tmp_path / "start.safetensors")
         recipe = replace(recipe, teacher=tmp_path / "mixed.xml")
-        train(recipe, tmp_path / start, torch.device("cpu"), lambda step: None, lambda line: None)
+        weights = train(recipe, tmp_path / start, torch.device("cpu"), lambda step: None, lambda line: None)
+        qsimnet[start] = load_file(weights)["qsimnet.norm.running_mean"]
         first[start] = json.loads((tmp_path / start / "log.jsonl").read_text().splitlines()[0])["teacher"]
     assert first["teacher"] < 0.7 * first["init"]
+    assert qsimnet["init"].equal(met) and not qsimnet["teacher"].isclose(met).all()  # it compares other directions now

@@ -16,25 +16,26 @@ FINE_STRIDE = 8  # of conv3's
 class Stem(NamedTuple):
     """What of an image does not depend on the image that it is paired with: all before the first QSSE block.
 
-    images: (B, 3, H, W) themselves. x: (B, C, H/4, W/4), conv1 to max-pool. residual: (B, C', H/4, W/4), the residual
-    branch of conv2's first block.
+    x: (B, C, H/4, W/4), conv1 to max-pool. residual: (B, C', H/4, W/4), the residual branch of conv2's first block.
+    size: (H, W) of the image. images: (B, 3, H, W) themselves, where identification looks at them.
     """
 
-    images: Tensor
     x: Tensor
     residual: Tensor
+    size: tuple[int, int]
+    images: Tensor | None
 
-    @property
-    def size(self) -> tuple[int, int]:
-        """(H, W) of the images."""
-        return tuple(self.images.shape[-2:])
+    def pick(self, rows: list[int] | slice) -> "Stem":
+        """Of some of the images."""
+        images = None if self.images is None else self.images[rows]
+        return Stem(self.x[rows], self.residual[rows], self.size, images)
 
 
 class FeatureMaps(NamedTuple):
     """Of a batch of images: what RoI heads look at.
 
     images: (B, 3, H, W) themselves. conv3: (B, C/2, H/8, W/8), and conv4: (B, C, H/16, W/16), where the paper's heads
-    look. None where nobody asked for one.
+    look. None where nobody looks at one.
     """
 
     images: Tensor | None
@@ -54,6 +55,7 @@ class BaseNet(nn.Module):
         resnet = build_resnet(config)
         self.conv1, self.bn1, self.relu, self.maxpool = resnet.conv1, resnet.bn1, resnet.relu, resnet.maxpool
         self.layer1, self.layer2, self.layer3 = resnet.layer1, resnet.layer2, resnet.layer3
+        self.keeps_images = config.roi_head == "pixels"
         self.qsse = (
             nn.ModuleList(QSSE(_last_norm(block).num_features, config.reduction) for block in self.blocks())
             if config.has_qsse
@@ -71,7 +73,8 @@ class BaseNet(nn.Module):
     def stem(self, images: Tensor) -> Stem:
         """What images (B, 3, H, W) need only once, whatever they are paired with."""
         x = self.maxpool(self.relu(self.bn1(self.conv1(images))))
-        return Stem(images, x, _residual(self.layer1[0], x))
+        kept = images if self.keeps_images else None
+        return Stem(x, _residual(self.layer1[0], x), tuple(images.shape[-2:]), kept)
 
     def forward(
         self, gallery: Tensor | Stem, query: Stem | None = None, *, conv4: bool = True
@@ -79,8 +82,8 @@ class BaseNet(nn.Module):
         """Feature maps of a batch of pairs.
 
         gallery: (B, 3, H, W) normalised, or their `stem`. query: `stem` of B or 1 query images of the same size; None
-        pairs each gallery image with itself. Returns (gallery maps, query maps); without QSSE the query maps do not
-        depend on the gallery and keep the query's batch of B or 1. conv4: whether it is wanted, too.
+        pairs each gallery image with itself. Returns (gallery maps, query maps); what does not depend on the gallery
+        keeps the query's batch of B or 1: images, and without QSSE all maps. conv4: whether it is wanted, too.
         """
         gallery = self.stem(gallery) if isinstance(gallery, Tensor) else gallery
         x_gallery, x_query = gallery.x, None if query is None else query.x
@@ -106,8 +109,7 @@ class BaseNet(nn.Module):
         of_gallery = FeatureMaps(gallery.images, fine_gallery, x_gallery if conv4 else None)
         if query is None:
             return of_gallery, of_gallery
-        query_images = query.images.expand(len(x_query), -1, -1, -1)
-        return of_gallery, FeatureMaps(query_images, fine_query, x_query if conv4 else None)
+        return of_gallery, FeatureMaps(query.images, fine_query, x_query if conv4 else None)
 
     def absorb_initial_excitation(self) -> None:
         """To be called once, when a trunk trained without QSSE receives fresh QSSE blocks."""

@@ -9,7 +9,6 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from qeeps_cli.model.pooling import pool_by_products
 from qeeps_cli.model.qeeps import QEEPS
-from qeeps_cli.model.roi_head import FineHeads
 from qeeps_cli.model.torchvision_parts import Bottleneck
 
 _PAIRS = (("conv1", "bn1"), ("conv2", "bn2"), ("conv3", "bn3"), ("id_conv1", "id_bn1"))
@@ -30,7 +29,7 @@ def for_search(model: QEEPS, device: torch.device, dtype: torch.dtype) -> QEEPS:
     if model.qrpn is not None:
         model.qrpn.pool = pool_by_products
     is_bottleneck = isinstance(model.roi_head.layer4[0], Bottleneck)
-    if isinstance(model.roi_head, FineHeads):
+    if model.roi_head.looks_at == "conv3":
         model.roi_head.pool = pool_by_products
     model.roi_head.conv5 = conv5_before_pooling if is_bottleneck else conv5_of_products
     return model.requires_grad_(False)

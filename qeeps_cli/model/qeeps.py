@@ -85,7 +85,16 @@ class QEEPS(nn.Module):
 
     def query_embedding(self, query_maps: FeatureMaps, query: QueryInput) -> Tensor:
         """Embeddings (1 or B, D) of the query people, pooled from the query stream."""
-        return self.embed_boxes(query_maps, list(query.boxes.expand(len(query_maps.conv4), -1).split(1)))
+        seen = getattr(query_maps, self.roi_head.looks_at)
+        return self.embed_boxes(query_maps, list(query.boxes.expand(len(seen), -1).split(1)))
+
+    def own_maps(self, images: Tensor) -> FeatureMaps:
+        """What identification looks at of images (B, 3, H, W), each paired with itself, and nothing else."""
+        looks_at = self.roi_head.looks_at
+        if looks_at == "images":
+            return FeatureMaps(images, None, None)
+        maps, _ = self.basenet(images, conv4=looks_at == "conv4")
+        return FeatureMaps(None, None, maps.conv4) if looks_at == "conv4" else FeatureMaps(None, maps.conv3, None)
 
     def embed_boxes(self, maps: FeatureMaps, boxes: list[Tensor]) -> Tensor:
         """Embeddings (R, D) of given boxes, (R_i, 4) xyxy input pixels per image."""

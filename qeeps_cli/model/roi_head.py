@@ -19,7 +19,7 @@ DETECTION_POOL_SIZE = 7  # of separate heads
 FINE_POOL_SIZE = (24, 12)  # rows and columns of conv3's map: at a stride of 8, people of 190×95 pixels cell by cell
 STRIPES = 3  # averages from head to feet, instead of one
 PIXELS_POOL_SIZE = (192, 96)  # of pixel heads, which make 24×12 cells of it at conv3, too
-PIXELS_AT_ONCE = 64  # people that pixel heads look at together: bounds the memory
+PIXELS_AT_ONCE = 64  # people whom pixel heads look at together: bounds the memory of a search
 
 Conv5 = Callable[[nn.Sequential, Tensor, list[Tensor], int], Tensor]
 Pool = Callable[[Tensor, list[Tensor], Size, int], Tensor]
@@ -156,7 +156,7 @@ class PixelHeads(FineHeads):
 
     RoIAlign reads each person's pixels, 192×96 of them whatever the person's size, in as many samples a bin as the
     person has pixels: conv1–conv3, too, may then learn what tells people apart instead of what finds them, and nothing
-    round the box is seen. A person costs twice what fine heads take; a frame without people costs nothing more.
+    round the box is seen. A person, and the query, costs twice what fine heads take.
     """
 
     looks_at = "images"

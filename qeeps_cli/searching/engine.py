@@ -48,8 +48,7 @@ class Prepared:
     def pick(self, indices: Sequence[int]) -> "Prepared":
         """Some of the frames, for queries that are not searched for in all of them."""
         rows = list(indices)
-        stem = Stem(*(part[rows] for part in self.stem))
-        return Prepared(stem, [self.factors[i] for i in rows], [self.shapes[i] for i in rows])
+        return Prepared(self.stem.pick(rows), [self.factors[i] for i in rows], [self.shapes[i] for i in rows])
 
 
 class Engine:
@@ -176,7 +175,7 @@ class Engine:
         """boxes (N, 4) in pixels of the network's input."""
         people = torch.tensor(boxes, dtype=torch.float32, device=self.device)
         with self._autocast():
-            maps, _ = self.model.basenet(self._to_device(image[None]))
+            maps = self.model.own_maps(self._to_device(image[None]))
             return self.model.embed_boxes(maps, [people]).cpu().numpy()
 
     def _to_device(self, images: Tensor) -> Tensor:

@@ -58,7 +58,7 @@ class StageConfig:
     after so many steps; 0: never.
 
     id_net: of the stage `embed`, ID Net goes on from what init has ("init"; anew where it has none), or from the
-    regression to the teacher's targets ("teacher").
+    regression to the teacher's targets ("teacher"), and QSimNet anew.
 
     guidance_only: of the stage `qeeps`, QSSE, QRPN and QSimNet are trained, whatever trunk_lr is, and all else stays as
     it was before the stage.
@@ -195,7 +195,12 @@ def _parse(values: dict[str, Any], base: Path) -> TrainConfig:
     taught = [name for name, stage in parsed["stages"].items() if stage.id_net == "teacher"]
     if taught and ("teacher" not in parsed or taught != ["embed"]):
         raise UsageError(
-            f'stages.{taught[0]}.id_net = "teacher" is for the stage embed, and needs a teacher: name one at the top.'
+            f'stages.{taught[-1]}.id_net = "teacher" is for the stage embed, and needs a teacher: name one at the top.'
+        )
+    if taught and kept:
+        raise UsageError(
+            f'keep_of_init = {kept:g} averages ID Net with that of init, from which id_net = "teacher" does not start: '
+            "leave one of them out."
         )
     return TrainConfig(**parsed, **values)
 

@@ -22,16 +22,7 @@ def embed_crops(model: QEEPS, images: Tensor, boxes: Tensor) -> Tensor:
 
 def crop_features(model: QEEPS, images: Tensor, boxes: Tensor) -> Tensor:
     """conv5 features (N, F) of canvases' people."""
-    return model.roi_head.features(canvas_maps(model, images), list(boxes.split(1)))
-
-
-def canvas_maps(model: QEEPS, images: Tensor) -> FeatureMaps:
-    """What identification looks at of canvases (N, 3, H, W), each paired with itself, and nothing else."""
-    looks_at = model.roi_head.looks_at
-    if looks_at == "images":
-        return FeatureMaps(images, None, None)
-    maps, _ = model.basenet(images, conv4=looks_at == "conv4")
-    return FeatureMaps(None, None, maps.conv4) if looks_at == "conv4" else FeatureMaps(None, maps.conv3, None)
+    return model.roi_head.features(model.own_maps(images), list(boxes.split(1)))
 
 
 def mirrored(images: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
@@ -73,7 +64,7 @@ class EmbedStage:
             )
         self.config, self.crops, self.seed, self.classifier = config, crops, seed, classifier
         self.kept: dict[int, Batch] = {}
-        self.blocks: dict[tuple[int, ...], Tensor] = {}
+        self.block: Tensor | None = None  # of all steps' maps
         self.batch_is_stateless = not config.repeat  # what is kept is here, and not in another process
 
     def batch(self, step: int) -> Batch:
@@ -102,7 +93,7 @@ class EmbedStage:
             return embed_crops(model, batch["images"], batch["boxes"]), self.crops.targets_of(batch)
         if "maps" not in batch:
             with torch.no_grad():
-                maps = canvas_maps(model, batch["images"])
+                maps = model.own_maps(batch["images"])
             kept = {key: value for key, value in batch.items() if key not in ("images", "teacher_inputs")}
             kept["targets"] = self.crops.targets_of(batch)
             batch = kept | {"maps": [None if m is None else self._stored(m, batch["place"]) for m in maps]}
@@ -117,10 +108,10 @@ class EmbedStage:
     def _stored(self, feature_map: Tensor, place: int) -> Tensor:
         """A step's map in half precision, in one block of memory for all steps: pieces among the large ones that come
         and go with each step would leave holes as large as themselves."""
-        shape = (self.config.repeat, *feature_map.shape)
-        if shape not in self.blocks:
-            self.blocks[shape] = torch.empty(shape, dtype=torch.half, device=feature_map.device)
-        return self.blocks[shape][place].copy_(feature_map)
+        if self.block is None:
+            steps = min(self.config.repeat, self.config.steps)
+            self.block = feature_map.new_empty((steps, *feature_map.shape), dtype=torch.half)
+        return self.block[place].copy_(feature_map)
 
     def parameters(self) -> list[nn.Parameter]:
         return [] if self.classifier is None else list(self.classifier.parameters())

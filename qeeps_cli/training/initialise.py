@@ -98,6 +98,9 @@ def fill(model: QEEPS, tensors: dict[str, Tensor], source: str) -> set[str]:
 
 def _for_head(roi_head: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """Tensors of one RoI head for another, as far as they go."""
+    if roi_head != "pixels" and any(name.startswith("roi_head.id_conv1.") for name in tensors):
+        # ID Net, and QSimNet which compares what it gives, have read what a trunk of identification's own saw
+        tensors = {n: t for n, t in tensors.items() if not n.startswith(("roi_head.id_net.", "qsimnet."))}
     if roi_head == "shared":
         return tensors
     tensors = _separated(tensors)

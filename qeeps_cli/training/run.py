@@ -12,6 +12,7 @@ from torch import Tensor
 
 from qeeps_cli.errors import DataError
 from qeeps_cli.model.qeeps import QEEPS
+from qeeps_cli.model.qsimnet import QSimNet
 from qeeps_cli.training.classifier import IdentityClassifier
 from qeeps_cli.training.config import TrainConfig
 from qeeps_cli.training.crop_bank import Crop, load_crops
@@ -40,7 +41,7 @@ from qeeps_cli.training.trainer import Progress, Trainer
 from qeeps_cli.weights import save_checkpoint
 
 WHITENING_CROPS = 1500  # from which ID Net's start is computed
-REGRESSION_CROPS = 5000  # the same where a teacher gives it: more than it has inputs
+REGRESSION_CROPS = 5000  # from which a teacher's is, at least, where there are as many
 PAIRED_IDENTITIES = 300  # at most, from which QSimNet's start is computed
 
 
@@ -101,6 +102,8 @@ def train(
             known = known[:: max(1, len(known) // REGRESSION_CROPS)]
             features = features_plain(model.eval(), [crops[i] for i in known], stage_config.canvas)
             regress_id_net(model, torch.from_numpy(features).to(device), torch.from_numpy(targets[known]))
+            if model.qsimnet is not None:  # what it has learnt is of other directions
+                model.qsimnet = QSimNet(config.model.embedding_dim).to(device)
         elif name == "embed" and fresh and not id_net_is_trained:
             sample = crops[:: max(1, len(crops) // WHITENING_CROPS)]
             features = features_plain(model.eval(), sample, stage_config.canvas)
