@@ -3,6 +3,7 @@
     python benchmarks/index_frames.py
     python benchmarks/index_frames.py --teachers DIR     also person-detection-retail-0013 + person-reidentification-
                                                          retail-0277 (OpenVINO models in DIR; pip install openvino)
+    python benchmarks/index_frames.py --beside FILE      also with other weights
 
 All run in turn on the same decoded frames, one at a time. torchvision's fasterrcnn_resnet50_fpn sees the frames at the
 same size; its weights are random, which does not change its work: it takes 1,000 proposals whatever it sees. It finds
@@ -27,6 +28,7 @@ from qeeps_cli.searching.loading import load_engine
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--weights")
+    options.add_argument("--beside", nargs="+", default=[], help="other weights")
     options.add_argument("--device", default="auto")
     options.add_argument("--frames", type=int, default=8)
     options.add_argument("--rounds", type=int, default=5)
@@ -38,6 +40,9 @@ def main() -> None:
         "qeeps": lambda: [engine.detect([rgb]) for rgb in frames],
         "torchvision fasterrcnn_resnet50_fpn": fasterrcnn(frames, engine),
     }
+    for weights in given.beside:
+        other, checkpoint = load_engine(weights, given.device)
+        contenders[f"qeeps with {checkpoint.digest[:8]}"] = lambda other=other: [other.detect([rgb]) for rgb in frames]
     if given.teachers:
         contenders["OpenVINO 0013 + 0277"] = openvino_pair(frames, given.teachers)
     seconds = interleaved(contenders, given.rounds)
