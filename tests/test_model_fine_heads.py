@@ -8,21 +8,22 @@ from qeeps_cli.model.basenet import FeatureMaps
 from qeeps_cli.model.config import ModelConfig
 from qeeps_cli.model.qeeps import QEEPS
 from qeeps_cli.model.qsse import INITIAL_EXCITATION
-from qeeps_cli.model.roi_head import FineHeads, build_roi_head
+from qeeps_cli.model.roi_head import FineHeads, PixelHeads, build_roi_head
 from qeeps_cli.training.initialise import fill
 
 BOX = torch.tensor([[0.0, 0.0, 50.0, 90.0]])
 
 
-def random_head() -> FineHeads:
+def random_head(kind: type[FineHeads] = FineHeads) -> FineHeads:
     torch.manual_seed(0)
-    return randomise(FineHeads(small_config()), seed=0).eval()
+    return randomise(kind(small_config()), seed=0).eval()
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("counts", [(0, 0), (3, 0), (2, 5)])
-def test_the_head_gives_a_row_for_each_roi(counts):
-    head = random_head()
+@pytest.mark.parametrize("kind", [FineHeads, PixelHeads])
+def test_the_head_gives_a_row_for_each_roi(counts, kind):
+    head = random_head(kind)
     rois = [torch.tensor([[8.0 * i, 0, 8.0 * i + 40, 80] for i in range(n)]).reshape(-1, 4) for n in counts]
     maps = random_maps(2)
     output, total = head(maps, rois), sum(counts)

@@ -28,18 +28,6 @@ def seen_by(head: PixelHeads, images: torch.Tensor, rois: list[torch.Tensor]) ->
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("counts", [(0, 0), (3, 0), (2, 5)])
-def test_the_head_gives_a_row_for_each_roi(counts):
-    head = random_head()
-    rois = [torch.tensor([[8.0 * i, 0, 8.0 * i + 40, 80] for i in range(n)]).reshape(-1, 4) for n in counts]
-    maps = random_maps(2)
-    output, total = head(maps, rois), sum(counts)
-    assert output.class_logits.shape == (total, 2) and output.deltas.shape == (total, 2, 4)
-    assert head.features(maps, rois).shape == (total, 3 * 512)
-    torch.testing.assert_close(output.embeddings.norm(dim=1), torch.ones(total))
-
-
-@torch.no_grad()
 def test_identification_is_a_resnet_on_192x96_pixels_and_averages_three_stripes():
     torch.manual_seed(0)
     head = build_roi_head(ModelConfig(backbone="resnet18", roi_head="pixels")).eval()

@@ -6,6 +6,7 @@ import scipy.linalg
 import torch
 from training_sets import MODEL, crops_source, no_targets, tiny_recipe, tiny_stage, write_crops
 
+from qeeps_cli.device import autocast
 from qeeps_cli.errors import DataError
 from qeeps_cli.model.qeeps import QEEPS
 from qeeps_cli.training.crop_bank import load_crops
@@ -98,7 +99,7 @@ def test_id_net_gives_the_turned_embeddings(tmp_path, model):
     drawn = list(batches.canvases_of(people, np.random.default_rng(3), CROPS_EACH))
     labels = torch.cat([batch["labels"] for batch in drawn])
     assert labels.unique(return_counts=True)[1].tolist() == [CROPS_EACH] * 20
-    with torch.no_grad():
+    with torch.no_grad(), autocast(torch.device("cpu")):  # as `fold_discriminant` sees them
         before = torch.cat([embed_crops(model, batch["images"], batch["boxes"]) for batch in drawn])
         size = float(model.roi_head.id_net.weight.norm())
         fold_discriminant(model, batches, 1.0, np.random.default_rng(3))

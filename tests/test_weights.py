@@ -82,7 +82,8 @@ def test_a_saved_network_gives_the_same_results(trained, tmp_path, half):
         torch.testing.assert_close(maps[1], maps[0], rtol=0.02, atol=0.02)
         torch.testing.assert_close(found[1].scores.max(), found[0].scores.max(), rtol=0, atol=0.02)
     else:
-        assert all(torch.equal(a, b) for one, other in zip(*maps, strict=True) for a, b in zip(one, other, strict=True))
+        for one, other in zip(*maps, strict=True):
+            assert torch.equal(one.conv3, other.conv3) and torch.equal(one.conv4, other.conv4)
         assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
 
 
