@@ -21,6 +21,7 @@ from qeeps_cli.training.initialise import (
     initialise,
     regress_id_net,
     start_qsimnet,
+    terms_of,
     whiten_id_net,
 )
 from qeeps_cli.training.trainer import learning_rate_factor, make_optimizer
@@ -141,6 +142,24 @@ def test_another_backbone_is_refused(tmp_path, form, theirs, ours, named):
         initialise(model, path)
     assert named in str(error.value) and str(path) in str(error.value)
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
+@pytest.mark.parametrize(("theirs", "ours"), [("pixels", "shared"), ("fine", "shared"), ("separate", "shared")])
+def test_a_head_that_does_not_fit_is_named(theirs, ours):
+    source = network(replace(MODEL, roi_head=theirs)).state_dict()
+    with pytest.raises(WeightsError, match=f'the source has the RoI head "{theirs}", .* Write roi_head = "{theirs}"'):
+        fill(network(replace(MODEL, roi_head=ours)), source, "the source")
+
+
+@pytest.mark.parametrize(("card", "terms"), [({}, None), ({"terms": "research only"}, "research only")])
+def test_the_terms_of_a_checkpoint(tmp_path, card, terms):
+    save_checkpoint(tmp_path / "start.safetensors", network(OIM), card)
+    assert terms_of(tmp_path / "start.safetensors") == terms
+
+
+def test_resnet_weights_state_no_terms(tmp_path):
+    resnet_file(tmp_path / "resnet.safetensors")
+    assert terms_of(tmp_path / "resnet.safetensors") is None
 
 
 def test_id_net_starts_with_people_apart():

@@ -27,7 +27,7 @@ from qeeps_cli.training.oim import OIMLoss
 from qeeps_cli.training.oim_stage import OIMStage
 from qeeps_cli.training.qeeps_stage import QEEPSStage
 from qeeps_cli.training.run import first_embeddings, train
-from qeeps_cli.weights import FORMAT, save_checkpoint
+from qeeps_cli.weights import FORMAT, read_checkpoint, save_checkpoint
 
 AUXILIARIES = {"contrastive": 0.5, "teacher": 0.5, "sim_crops": 0.5}
 
@@ -256,6 +256,22 @@ def test_someone_unknown_is_nobody_else():
     assert list(zip(first.tolist(), second.tolist(), same.tolist(), strict=True)) == [
         (0, 1, 0), (0, 2, 1), (0, 3, 0), (1, 2, 0), (1, 3, 0), (2, 3, 0),
     ]  # fmt: skip
+
+
+def test_what_a_start_brings_is_said_and_its_terms_go_on(sources, tmp_path):
+    """Unless the recipe states others."""
+    start = QEEPS(replace(MODEL, roi_head="pixels"))
+    save_checkpoint(tmp_path / "start.safetensors", start, {"terms": "research only"})
+    stage = tiny_stage(steps=1, trunk_lr=0.0, losses={"contrastive": 1.0})
+    found = {}
+    for head, card in (("pixels", {}), ("fine", {"terms": "mine"})):
+        said = []
+        recipe = tiny_recipe(sources, {"embed": stage}, init=tmp_path / "start.safetensors", card=card)
+        recipe = replace(recipe, model=replace(MODEL, roi_head=head))
+        path = train(recipe, tmp_path / head, torch.device("cpu"), lambda step: None, said.append)
+        found[head] = read_checkpoint(path).card["terms"], any("ID Net starts anew" in line for line in said)
+    assert found["pixels"] == ("Trained from start.safetensors, whose terms are: research only", False)
+    assert found["fine"] == ("mine", True)
 
 
 def test_a_share_of_the_start_is_kept(sources, tmp_path):

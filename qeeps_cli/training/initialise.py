@@ -1,5 +1,6 @@
 """Where a network starts: torchvision's ResNet weights, or a qeeps checkpoint of the same or another variant."""
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +11,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor, nn
 
+from qeeps_cli.checkpoints.convert import guess_settings
 from qeeps_cli.errors import DataError, WeightsError
 from qeeps_cli.evaluation.calibration import FrameScores, fit
 from qeeps_cli.model.qeeps import QEEPS
@@ -54,6 +56,13 @@ def _fill_from(model: QEEPS, path: Path) -> set[str]:
     return fill(model, tensors if is_qeeps else _resnet_names(tensors), str(path))
 
 
+def terms_of(path: Path) -> str | None:
+    """The terms of a checkpoint, which bind what is trained from it, too; None where it states none. Raises
+    WeightsError."""
+    with _opened(path) as file:
+        return json.loads((file.metadata() or {}).get("card", "{}")).get("terms")
+
+
 def has_query_guidance(path: Path) -> bool:
     """Whether a checkpoint holds trained QSSE, QRPN and QSimNet. Raises WeightsError."""
     with _opened(path) as file:
@@ -74,6 +83,7 @@ def fill(model: QEEPS, tensors: dict[str, Tensor], source: str) -> set[str]:
     """Load named tensors; absent ones may only belong to blocks that the source's variant or file does not have.
     Returns the names that were loaded."""
     own = model.state_dict()
+    head = guess_settings(tensors).get("roi_head", "shared")
     tensors = _for_head(model.config.roi_head, tensors)
     # a deeper ResNet of the same kind of blocks has all that a shallower one needs, and more
     deeper = [name for name in tensors if name.startswith("basenet.layer") and name not in own]
@@ -84,10 +94,13 @@ def fill(model: QEEPS, tensors: dict[str, Tensor], source: str) -> set[str]:
     missing = [name for name in missing if not name.endswith("num_batches_tracked")]
     if wrong or missing or deeper:
         problems = [("shape of", wrong), ("missing", missing), ("not expected", deeper)]
-        raise WeightsError(
-            f"{source} does not fit the backbone {model.config.backbone}: "
-            + "; ".join(f"{problem} {name}" for problem, names in problems for name in names[:5])
-        )
+        listed = "; ".join(f"{problem} {name}" for problem, names in problems for name in names[:5])
+        if all(name.startswith("roi_head.") for name in [*wrong, *missing, *deeper]) and head != model.config.roi_head:
+            raise WeightsError(
+                f'{source} has the RoI head "{head}", which does not fit "{model.config.roi_head}": {listed}. '
+                f'Write roi_head = "{head}" under [model].'
+            )
+        raise WeightsError(f"{source} does not fit the backbone {model.config.backbone}: {listed}")
     model.load_state_dict(tensors, strict=False)  # what may be absent was checked above
     if model.basenet.qsse is not None and not source_has_qsse:
         model.basenet.absorb_initial_excitation()

@@ -27,6 +27,7 @@ from qeeps_cli.training.initialise import (
     initialise,
     regress_id_net,
     start_qsimnet,
+    terms_of,
     whiten_id_net,
 )
 from qeeps_cli.training.oim import OIMLoss
@@ -82,6 +83,8 @@ def train(
     # has it already goes on with it, each canvas paired with itself.
     guided = {"qeeps"} | ({"embed"} if config.init and has_query_guidance(config.init) else set())
     id_net_is_trained = False
+    terms = terms_of(config.init) if config.init else None
+    inherited = {"terms": f"Trained from {config.init.name}, whose terms are: {terms}"} if terms else {}
 
     def make_model(stage: str) -> QEEPS:
         nonlocal id_net_is_trained
@@ -89,6 +92,8 @@ def train(
         model = QEEPS(config.model if stage in guided else replace(config.model, variant="oim"))
         if config.init:
             id_net_is_trained = initialise(model, config.init)
+            if not id_net_is_trained and stage == next(iter(config.stages)):
+                say(f'ID Net starts anew: {config.init.name} has none for roi_head = "{config.model.roi_head}"')
         if config.stages[stage].guidance_only and len(config.stages) == 1 and not id_net_is_trained:
             raise DataError(f"guidance_only needs a trained network, and {config.init} has no ID Net that fits.")
         return model
@@ -137,7 +142,7 @@ def train(
         return metrics
 
     def finish_stage(name: str, model: QEEPS) -> None:
-        card = {"recipe": config.to_dict(), "stage": name, **config.card}
+        card = {"recipe": config.to_dict(), "stage": name, **inherited, **config.card}
         shrinkage = config.stages[name].discriminant
         if config.keep_of_init or shrinkage:
             model = copy.deepcopy(model).eval()  # training goes on from what was trained
