@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from qeeps_cli.checkpoints.convert import guess_settings
 from qeeps_cli.errors import DataError, WeightsError
 from qeeps_cli.evaluation.calibration import FrameScores, fit
+from qeeps_cli.model.config import ROI_HEADS
 from qeeps_cli.model.qeeps import QEEPS
 from qeeps_cli.model.qsse import INITIAL_EXCITATION
 from qeeps_cli.training.embed_stage import crop_pairs
@@ -84,7 +85,7 @@ def fill(model: QEEPS, tensors: dict[str, Tensor], source: str) -> set[str]:
     Returns the names that were loaded."""
     own = model.state_dict()
     head = guess_settings(tensors).get("roi_head", "shared")
-    tensors = _for_head(model.config.roi_head, tensors)
+    tensors = _for_head(model.config.roi_head, head, tensors)
     # a deeper ResNet of the same kind of blocks has all that a shallower one needs, and more
     deeper = [name for name in tensors if name.startswith("basenet.layer") and name not in own]
     source_has_qsse = any("qsse" in name for name in tensors)
@@ -109,24 +110,19 @@ def fill(model: QEEPS, tensors: dict[str, Tensor], source: str) -> set[str]:
     return set(tensors)
 
 
-def _for_head(roi_head: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors of one RoI head for another, as far as they go."""
-    if roi_head != "pixels" and any(name.startswith("roi_head.id_conv1.") for name in tensors):
+def _for_head(ours: str, theirs: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors of one RoI head for another, as far as they go: each of ROI_HEADS splits the one before it."""
+    if theirs == "pixels" and ours != "pixels":
         # ID Net, and QSimNet which compares what it gives, have read what a trunk of identification's own saw
         tensors = {n: t for n, t in tensors.items() if not n.startswith(("roi_head.id_net.", "qsimnet."))}
-    if roi_head == "shared":
-        return tensors
-    tensors = _separated(tensors)
-    if roi_head == "separate":
-        return tensors
-    tensors = _refined(tensors)
-    return _with_own_trunk(tensors) if roi_head == "pixels" else tensors
+    steps = {"separate": _separated, "fine": _refined, "pixels": _with_own_trunk}
+    for head in ROI_HEADS[ROI_HEADS.index(theirs) + 1 : ROI_HEADS.index(ours) + 1]:
+        tensors = steps[head](tensors)
+    return tensors
 
 
 def _with_own_trunk(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """Tensors of fine heads for pixel heads: identification's conv1–conv3 start as BaseNet's."""
-    if any(name.startswith("roi_head.id_conv1.") for name in tensors):
-        return tensors
     copies = {}
     for part in ("conv1", "bn1", "layer1", "layer2"):
         copies |= _copied(tensors, f"basenet.{part}.", f"roi_head.id_{part}.")
@@ -136,8 +132,6 @@ def _with_own_trunk(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 def _refined(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """Tensors of separate heads for fine ones: identification's conv4 starts as BaseNet's, whose residuals QSSE halved.
     ID Net, and QSimNet which compares what it gives, have to be new."""
-    if any(name.startswith("roi_head.id_layer3.") for name in tensors):
-        return tensors
     kept = {name: t for name, t in tensors.items() if not name.startswith(("roi_head.id_net.", "qsimnet."))}
     return kept | _copied(tensors, "basenet.layer3.", "roi_head.id_layer3.")
 
@@ -154,8 +148,6 @@ def _copied(tensors: dict[str, Tensor], part: str, to: str) -> dict[str, Tensor]
 
 def _separated(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """Tensors of a shared RoI head for separate ones: both start as its conv5; what read its averages has to be new."""
-    if any(name.startswith("roi_head.id_layer4.") for name in tensors):
-        return tensors
     kept = {name: t for name, t in tensors.items() if not name.startswith(("roi_head.cls_net.", "roi_head.reg_net."))}
     conv5 = {name: t for name, t in tensors.items() if name.startswith("roi_head.layer4.")}
     return kept | {name.replace("layer4", "id_layer4"): tensor for name, tensor in conv5.items()}
