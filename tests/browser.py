@@ -14,6 +14,8 @@ from typing import Any
 
 KEYS = {"Enter": "\ue007", "Escape": "\ue00c", "Left": "\ue012", "Up": "\ue013", "Right": "\ue014", "Down": "\ue015"}
 
+ONCE_DRAWN = "const done = arguments[0]; requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(done)))"
+
 
 def browser_problem() -> str | None:
     """Why there is no browser to test with; None: there is one."""
@@ -30,7 +32,9 @@ class Browser:
         self._session = self._call("POST", "/session", {"capabilities": capabilities})["sessionId"]
 
     def open(self, page: Path) -> None:
+        """Loads the page and waits until it has been drawn: Chromium drops keys that come before that."""
         self._post("/url", url=page.absolute().as_uri())
+        self._post("/execute/async", script=ONCE_DRAWN, args=[])
 
     def run(self, script: str, *arguments: Any) -> Any:
         """Runs the body of a JavaScript function and returns its result."""
