@@ -30,7 +30,6 @@ import json
 import signal
 import statistics
 import sys
-import tomllib
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -42,8 +41,8 @@ import torch
 from timing import table
 
 from qeeps_cli.cache.store import Cache
-from qeeps_cli.datasets import load
 from qeeps_cli.datasets.frames import FrameSet
+from qeeps_cli.datasets.listed import read_sets
 from qeeps_cli.device import resolve_device
 from qeeps_cli.errors import DataError, UsageError
 from qeeps_cli.evaluation.protocols import limit
@@ -105,24 +104,14 @@ def main() -> None:
     given = options.parse_args()
     params = InferenceParams(min_person_score=given.min_person_score)
     how = Evaluation(given.mode, given.det_thresh, given.queries, given.frames, params)
-    recipe, sets = read_recipe(given.recipe, given.data_root), read_sets(given.sets, given.data_root)
+    recipe = read_recipe(given.recipe, given.data_root)
+    sets = {listed.name: listed.frames for listed in read_sets(given.sets, given.data_root)}
     rows = []
     for seed in given.seeds:
         if not given.no_train:
             train_all(recipe, seed, given.variants, given.out, resolve_device(given.device), given.workers)
         rows += evaluate_all(given.out, seed, given.variants, sets, how, given.device)
     print(summary(rows))
-
-
-def read_sets(path: Path, data_root: Path | None) -> dict[str, FrameSet]:
-    """Raises UsageError for a table that lacks name, kind or root."""
-    base, sets = data_root or path.parent, {}
-    for values in tomllib.loads(path.read_text()).get("set", []):
-        if not {"name", "kind", "root"} <= set(values):
-            raise UsageError(f"{path}: expected tables [[set]] with name, kind and root, got {values}.")
-        name, kind, root = (values.pop(key) for key in ("name", "kind", "root"))
-        sets[name] = load(kind, base / root, **values)
-    return sets
 
 
 def train_all(

@@ -14,8 +14,9 @@ from training_sets import write_scene
 sys.path.insert(0, str(REPOSITORY / "benchmarks"))
 
 import ablation  # noqa: E402
-from ablation import Evaluation, evaluate_all, mean, read_sets, summary, train_all  # noqa: E402
+from ablation import Evaluation, evaluate_all, mean, summary, train_all  # noqa: E402
 
+from qeeps_cli.datasets.listed import read_sets  # noqa: E402
 from qeeps_cli.errors import DataError, UsageError  # noqa: E402
 from qeeps_cli.model.config import VARIANTS, InferenceParams  # noqa: E402
 from qeeps_cli.model.qeeps import QEEPS  # noqa: E402
@@ -99,12 +100,6 @@ def test_how_each_variant_is_ranked(variant, mode, ranking):
     assert Evaluation(mode).name(variant) == ranking
 
 
-def test_a_set_without_a_name_is_refused(tmp_path):
-    (tmp_path / "sets.toml").write_text('[[set]]\nkind = "coco"\nroot = "x"\n')
-    with pytest.raises(UsageError, match="name, kind and root"):
-        read_sets(tmp_path / "sets.toml", None)
-
-
 def test_a_recipe_without_the_guided_stage_is_refused(recipe, tmp_path):
     stages = {"oim": recipe.stages["oim"]}
     with pytest.raises(UsageError, match="stages.qeeps"):
@@ -131,7 +126,7 @@ def test_all_variants_start_alike_and_are_trained_and_measured_once(recipe, tmp_
     train_all(recipe, 5, variants, out, CPU)
     assert len(begun) == 1 + len(variants)  # nothing again
 
-    sets = read_sets(tmp_path / "sets.toml", None)
+    sets = {listed.name: listed.frames for listed in read_sets(tmp_path / "sets.toml")}
     rows = evaluate_all(out, 5, [*variants, "oim+qsimnet"], sets, FEW, "cpu")  # the last was not trained
     assert [(row["variant"], row["measured"]["ranking"]) for row in rows] == [
         ("oim", "cosine"),

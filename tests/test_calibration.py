@@ -1,5 +1,7 @@
 """Calibrated scores: the fit against scikit-learn, reliability against counts by hand, QSimNet with the map inside."""
 
+from dataclasses import astuple, replace
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,17 @@ from networks import randomise
 from sklearn.linear_model import LogisticRegression
 
 from qeeps_cli.errors import DataError
-from qeeps_cli.evaluation.calibration import Calibration, FrameScores, collect, fit, held_out, measure
+from qeeps_cli.evaluation.calibration import (
+    Calibration,
+    FrameScores,
+    NothingToTellApartError,
+    apart,
+    collect,
+    fit,
+    held_out,
+    join,
+    measure,
+)
 from qeeps_cli.evaluation.metrics import QueryScore, RankedDetection
 from qeeps_cli.model.qsimnet import QSimNet
 
@@ -64,11 +76,48 @@ def test_another_prior_is_the_fit_to_a_set_with_that_share():
     found = pairs(count=200_000)
     kept = ~found.right | (np.random.default_rng(1).random(len(found.right)) < 0.1)
     rare = FrameScores(found.scores[kept], found.right[kept], found.query[kept], 0)
-    moved, own = fit(found).for_prior(found.prior, rare.prior), fit(rare)
+    share = float(rare.right.mean())
+    moved, own = fit(found, share), fit(rare)
     assert (moved.slope, moved.offset) == pytest.approx((own.slope, own.offset), abs=0.05)
-    assert measure(held_out(rare, found.prior), found.prior).error < 0.02
-    as_if, real = measure(found, rare.prior), measure(rare)
+    assert measure(held_out(rare, 0.4), 0.4).error < 0.02
+    as_if, real = measure(found, share), measure(rare)
     assert (as_if.brier, as_if.precision) == pytest.approx((real.brier, real.precision), abs=0.01)
+
+
+def test_sets_count_alike_whatever_their_size():
+    small, large = pairs(0.5, -1.0, 2_000), pairs(0.5, -5.0, 40_000, seed=1)
+    both = join([small, large])
+    weights = both.weights(0.1)
+    assert weights.mean() == pytest.approx(1)
+    for number in (0, 1):
+        mine = both.sets == number
+        assert weights[mine].sum() == pytest.approx(len(weights) / 2)
+        assert weights[mine & both.right].sum() == pytest.approx(0.1 * len(weights) / 2)
+        assert both.query[mine].min() == (0, 40)[number]
+    again = np.concatenate([np.tile(np.arange(2_000), 20), 2_000 + np.arange(40_000)])
+    repeated = FrameScores(both.scores[again], both.right[again], both.query[again], 0)
+    sizes_alike = replace(repeated, sets=both.sets[again])
+    assert astuple(fit(both, 0.1)) == pytest.approx(astuple(fit(sizes_alike, 0.1)), abs=5e-3)
+    offsets = [fit(own, 0.1).offset for own in (small, large)]
+    assert offsets[1] < fit(both, 0.1).offset < offsets[0]
+    assert both.missed == 14 and both.weights(None)[both.sets == 1].sum() == pytest.approx(len(weights) / 2)
+
+
+def test_what_was_joined_comes_apart_with_new_scores():
+    sets = [pairs(count=500), pairs(count=900, seed=1)]
+    unseen = held_out(join(sets))
+    first, second = apart(unseen, sets)
+    assert np.array_equal(np.concatenate([first.scores, second.scores]), unseen.scores)
+    assert np.array_equal(second.right, sets[1].right) and second.missed == 7 and second.sets is None
+
+
+def test_a_set_in_which_nothing_is_right_is_refused():
+    hopeless = replace(pairs(count=50), right=np.zeros(50, bool))
+    with pytest.raises(NothingToTellApartError, match="50 with 0 right"):
+        hopeless.weights(0.1)
+    found = pairs(count=50)
+    with pytest.raises(DataError, match="too few queries to hold some out"):
+        held_out(replace(found, right=found.scores == found.scores.max()), 0.1)
 
 
 def test_reliability_by_hand():

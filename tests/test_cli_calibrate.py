@@ -107,6 +107,31 @@ def test_calibrated_weights_rank_as_before_and_say_where_they_come_from(run, sma
         run(out=out)
 
 
+def test_several_sets_count_alike_and_are_told_apart(run, small, people, tmp_path):
+    few = json.loads((people / "queries.json").read_text())[:2]
+    (people / "few.json").write_text(json.dumps(few))
+    tables = ('name = "all"', 'name = "few"\nqueries = "few.json"')
+    (tmp_path / "sets.toml").write_text("".join(f'[[set]]\nkind = "coco"\nroot = "people"\n{t}\n' for t in tables))
+    both = {"dataset": "examples", "root": people.parent, "sets": tmp_path / "sets.toml", "prior": 0.2}
+    out = tmp_path / "both.safetensors"
+    document = run(**both, out=out)
+    assert [about["set"] for about in document["sets"]] == ["all", "few"]
+    assert [about["queries"] for about in document["sets"]] == [3, 2] and document["queries"] == 5
+    one = run(prior=0.2)
+    assert document["sets"][0]["as_given"] == one["as_given"] == one["sets"][0]["as_given"]
+    for which in ("as_given", "held_out"):
+        of_sets = [about[which] for about in document["sets"]]
+        assert document[which]["pairs"] == sum(measured["pairs"] for measured in of_sets)
+        assert document[which]["brier"] == pytest.approx(np.mean([measured["brier"] for measured in of_sets]))
+    assert read_checkpoint(out).card["calibrated"]["set"] == "all, few"
+
+
+def test_a_list_of_sets_takes_no_options_of_one(run, people, tmp_path):
+    (tmp_path / "sets.toml").write_text('[[set]]\nname = "all"\nkind = "coco"\nroot = "people"\n')
+    with pytest.raises(UsageError, match="only --root"):
+        run(root=people.parent, sets=tmp_path / "sets.toml")  # beside the dataset coco
+
+
 def test_what_qsimnet_learnt_about_dimensions_may_be_evened_out(run, small, tmp_path):
     out = tmp_path / "even.safetensors"
     document = {"set": "s", "mode": "cached", "queries": 3, "prior": None, "calibration": {}, "as_given": {"pairs": 9}}

@@ -11,7 +11,7 @@ from qeeps_cli.training.config import STAGES, DataSource, StageConfig, read_reci
 from qeeps_cli.training.population import gather
 
 FILES = [path for name in ("weights", "benchmarks") for path in sorted((REPOSITORY / name).glob("*.toml"))]
-RECIPES = [path for path in FILES if path.name != "ablation_sets.toml"]
+RECIPES = [path for path in FILES if not path.name.endswith("_sets.toml")]
 DATA = '[[data]]\nkind = "coco"\nroot = "set"\n'
 STAGE = "[stages.oim]\nsteps = 7\n"
 

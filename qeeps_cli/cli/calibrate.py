@@ -1,6 +1,6 @@
 """`qeeps calibrate`: weights whose score is a probability, from a labelled set."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,6 +12,7 @@ from qeeps_cli.cli.messages import Messages, visible_name
 from qeeps_cli.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
+    from qeeps_cli.datasets.listed import ListedSet
     from qeeps_cli.evaluation.calibration import Reliability
 
 SCHEMA = "qeeps.calibration/1"
@@ -20,6 +21,14 @@ Out = Annotated[
     Path | None,
     typer.Option(metavar="FILE.safetensors", help="Write calibrated weights. Default: only measure those given."),
 ]
+Sets = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE.toml",
+        help="Several labelled sets that count alike, instead of one: tables [[set]] with name, kind, root and options "
+        "(docs/benchmark.md). Their roots are relative to --root, or to FILE's folder.",
+    ),
+]
 Mode = Annotated[str, typer.Option(metavar="exact|cached", help="As in qeeps benchmark; cached takes far less time.")]
 Prior = Annotated[
     float | None,
@@ -27,7 +36,8 @@ Prior = Annotated[
         metavar="P",
         min=0.001,
         max=0.999,
-        help="The share of frames with the person in the galleries that the score is for. Default: as in the set.",
+        help="The share of frames with the person in the galleries that the score is for. Default: as in the set; of "
+        "several, the mean.",
     ),
 ]
 Spread = Annotated[
@@ -46,6 +56,7 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace --out.")]
 def calibrate(
     *,
     labelled: benchmark_options.SetOptions,
+    sets: Sets = None,
     out: Out = None,
     overwrite: Overwrite = False,
     mode: Mode = "cached",
@@ -71,11 +82,11 @@ def calibrate(
         from qeeps_cli.output.atomic import check_file
 
         check_file(out, overwrite)
-    frame_set, setup = labelled.read()
+    listed = _read(labelled, sets)
 
     from qeeps_cli.cli.benchmark_run import run
     from qeeps_cli.cli.stdout import write_stdout
-    from qeeps_cli.evaluation.calibration import collect, fit, held_out, measure
+    from qeeps_cli.evaluation.calibration import apart, collect, fit, held_out, join, measure
     from qeeps_cli.evaluation.runner import BenchmarkOptions
     from qeeps_cli.output.json_writer import dump
     from qeeps_cli.searching.loading import batch_size
@@ -88,31 +99,51 @@ def calibrate(
     engine.model.qsimnet.even_out(spread)
     everything = 2**31
     ranking = BenchmarkOptions(mode=mode, keep=everything, batch=batch_size(engine, network.batch), detection=False)
-    with caching.open([setup.root], messages) as kept:
-        result, _ = run(engine, frame_set, ranking, kept, messages)
-    found = collect(result.search.queries)
-    given, fitted = measure(found, prior), None
+    of_sets = []
+    with caching.open([each.root for each in listed], messages) as kept:
+        for each in listed:
+            result, _ = run(engine, each.frames, ranking, kept, messages)
+            of_sets.append(collect(result.search.queries))
+    found, fitted = join(of_sets), None
+    described = [
+        {"set": each.name, "queries": len(each.frames.queries), "as_given": asdict(measure(own, prior))}
+        for each, own in zip(listed, of_sets, strict=True)
+    ]
     document: dict[str, Any] = {
         "schema": SCHEMA,
         "weights": checkpoint.describe(),
-        "dataset": setup.dataset,
-        "set": frame_set.name,
+        "set": ", ".join(each.name for each in listed),
+        "sets": described,
         "mode": mode,
-        "queries": len(frame_set.queries),
+        "queries": sum(len(each.frames.queries) for each in listed),
         "prior": prior,
         "spread": spread,
-        "as_given": asdict(given),
+        "as_given": asdict(given := measure(found, prior)),
     }
     if out is not None:
-        calibration, fitted = fit(found), measure(held_out(found, prior), prior)
-        if prior is not None:
-            calibration = calibration.for_prior(found.prior, prior)
+        calibration, unseen = fit(found, prior), held_out(found, prior)
+        fitted = measure(unseen, prior)
         document["calibration"] = asdict(calibration)
         document["held_out"] = asdict(fitted)
+        for about, own in zip(described, apart(unseen, of_sets), strict=True):
+            about["held_out"] = asdict(measure(own, prior))
         _write(out, checkpoint, calibration, document)
         messages.say(f"calibrated weights: {visible_name(out)}")
-    write_stdout(dump(document) if as_json else _report(given, fitted).encode())
+    write_stdout(dump(document) if as_json else _report(given, fitted, described).encode())
     return ExitCode.OK
+
+
+def _read(labelled: benchmark_options.SetOptions, sets: Path | None) -> "list[ListedSet]":
+    """Raises UsageError for options of one set beside a list of sets, and what reading them raises."""
+    from qeeps_cli.datasets.listed import ListedSet, read_sets
+
+    if sets is None:
+        frames, setup = labelled.read()
+        return [ListedSet(frames.name, setup.root, frames)]
+    if labelled != replace(benchmark_options.SetOptions(), root=labelled.root):
+        raise UsageError("--sets lists sets with their options: of the options that name one set, only --root goes "
+                         "with it, the folder that their roots are relative to.")
+    return read_sets(sets, labelled.root)
 
 
 def _write(out: Path, checkpoint, calibration, document: dict[str, Any]) -> None:
@@ -127,17 +158,27 @@ def _write(out: Path, checkpoint, calibration, document: dict[str, Any]) -> None
     save_checkpoint(out, model, {**checkpoint.card, "calibrated": about}, half=holds_halves(checkpoint.path))
 
 
-def _report(given: "Reliability", fitted: "Reliability | None") -> str:
-    parts = [_table("as given", given)]
+def _report(given: "Reliability", fitted: "Reliability | None", sets: list[dict[str, Any]]) -> str:
+    parts = [_table("as given", given) + _each(sets, "as_given")]
     if fitted is not None:
-        parts.append(_table("calibrated, on queries that the fit did not see", fitted))
+        parts.append(_table("calibrated, on queries that the fit did not see", fitted) + _each(sets, "held_out"))
     return "\n".join(parts)
 
 
-def _table(name: str, measured: "Reliability") -> str:
+def _each(sets: list[dict[str, Any]], which: str) -> str:
+    """Of several sets, a line each."""
+    lines = [f"{about['set']}, {_from_threshold(about[which])}\n" for about in sets]
+    return "".join(lines) if len(lines) > 1 else ""
+
+
+def _from_threshold(measured: dict[str, Any]) -> str:
     from qeeps_cli.evaluation.calibration import THRESHOLD
 
-    precision = "-" if measured.precision is None else f"{100 * measured.precision:.1f} %"
+    precision = "-" if measured["precision"] is None else f"{100 * measured['precision']:.1f} %"
+    return f"from {THRESHOLD} on: precision {precision}, recall {100 * measured['recall']:.1f} %"
+
+
+def _table(name: str, measured: "Reliability") -> str:
     lines = [
         f"{name}: {measured.pairs} best detections of a frame, {measured.with_person} frames with the person",
         f"{'score':>11} {'detections':>11} {'mean score':>11} {'the person':>11}",
@@ -146,6 +187,6 @@ def _table(name: str, measured: "Reliability") -> str:
             for b in measured.bins
         ),
         f"calibration error {measured.error:.3f}, Brier score {measured.brier:.3f}",
-        f"from {THRESHOLD} on: precision {precision}, recall {100 * measured.recall:.1f} %",
+        _from_threshold(asdict(measured)),
     ]
     return "\n".join(lines) + "\n"

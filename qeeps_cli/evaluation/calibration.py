@@ -1,12 +1,12 @@
 """What a score means: how often the best detection of a frame is the person, and the map that makes the score say so.
 
 Platt's method ("Probabilistic outputs for support vector machines", 1999): a logistic regression on QSimNet's logit,
-fitted to one detection a frame, the best, as a user sees them; most frames do not show the person.
+fitted to one detection a frame, the best, as a user sees them; most frames do not show the person. Pairs are weighted,
+so that they stand for galleries that show the person as often as wanted, and sets of any size count alike.
 """
 
-import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -20,34 +20,58 @@ _LIMIT = 1e-7  # of a float32 probability: nearer to 0 or 1 its logit is roundin
 _STEPS = 100
 
 
+class NothingToTellApartError(DataError):
+    """No detection is right, or all are."""
+
+
 @dataclass(frozen=True)
 class FrameScores:
     """The best detection of each pair of query and frame.
 
     scores: (P,) float64 between 0 and 1. right: (P,) whether it is the person. query: (P,) number of the query. missed:
-    pairs whose frame shows the person but whose best detection is somebody else, or nobody was found.
+    pairs whose frame shows the person but whose best detection is somebody else, or nobody was found. sets: (P,) number
+    of the set that the pair is of; None: one set.
     """
 
     scores: np.ndarray
     right: np.ndarray
     query: np.ndarray
     missed: int
+    sets: np.ndarray | None = None
 
     @property
     def logits(self) -> np.ndarray:
         clipped = np.clip(self.scores, _LIMIT, 1 - _LIMIT)
         return np.log(clipped) - np.log1p(-clipped)
 
-    @property
-    def prior(self) -> float:
-        """The share of right detections."""
-        return float(self.right.mean())
-
     def weights(self, prior: float | None) -> np.ndarray:
-        """(P,) weights under which the share of right detections is prior; ones for None."""
-        if prior is None:
-            return np.ones(len(self.right))
-        return np.where(self.right, prior / self.prior, (1 - prior) / (1 - self.prior))
+        """(P,) weights, 1 in the mean, under which every set counts alike and the share of right detections in each is
+        prior. None: the share that they have; of several sets, the mean of theirs. Raises NothingToTellApartError for a
+        set in which all are right, or none is."""
+        own_sets = self._own_sets()
+        if not all(self.right[own].any() and not self.right[own].all() for own in own_sets):
+            raise NothingToTellApartError(
+                "a score can be calibrated only on frames of which some show the person and some do not; got "
+                f"{len(self.right)} with {int(self.right.sum())} right matches."
+            )
+        shares = [float(self.right[own].mean()) for own in own_sets]
+        prior = np.mean(shares) if prior is None else prior
+        weights = np.empty(len(self.right))
+        for own, share in zip(own_sets, shares, strict=True):
+            each = np.where(self.right[own], prior / share, (1 - prior) / (1 - share))
+            weights[own] = each * len(weights) / len(own_sets) / own.sum()
+        return weights
+
+    def of(self, rows: np.ndarray) -> "FrameScores":
+        """The pairs of a mask (P,), without what was missed."""
+        sets = None if self.sets is None else self.sets[rows]
+        return FrameScores(self.scores[rows], self.right[rows], self.query[rows], 0, sets)
+
+    def _own_sets(self) -> list[np.ndarray]:
+        """Each set's mask (P,)."""
+        if self.sets is None:
+            return [np.ones(len(self.right), bool)]
+        return [self.sets == number for number in np.unique(self.sets)]
 
 
 @dataclass(frozen=True)
@@ -56,10 +80,6 @@ class Calibration:
 
     slope: float
     offset: float
-
-    def for_prior(self, fitted: float, wanted: float) -> "Calibration":
-        """What a set with another share of right detections would have given: the odds of both shares, by Bayes."""
-        return Calibration(self.slope, self.offset + math.log(wanted / (1 - wanted)) - math.log(fitted / (1 - fitted)))
 
     def apply(self, logits: np.ndarray) -> np.ndarray:
         """Probabilities (P,) of logits (P,)."""
@@ -97,7 +117,7 @@ class Reliability:
 def collect(queries: Sequence[QueryScore]) -> FrameScores:
     """From the whole rankings of a benchmark (its `keep` has to be as large as they are).
 
-    Raises DataError where no frame shows its query's person, or all do: there is nothing to tell apart.
+    Raises NothingToTellApartError where no frame shows its query's person, or all do.
     """
     scores, right, query = [], [], []
     for number, result in enumerate(queries):
@@ -112,32 +132,48 @@ def collect(queries: Sequence[QueryScore]) -> FrameScores:
         np.array(scores, np.float64), np.array(right, bool), np.array(query, np.int64),
         missed=sum(result.count_gt for result in queries) - int(np.sum(right)),
     )  # fmt: skip
-    if found.right.all() or not found.right.any():
-        raise DataError(
-            "a score can be calibrated only on frames of which some show the person and some do not; got "
-            f"{len(found.right)} with {int(found.right.sum())} right matches."
-        )
+    found.weights(None)  # or raises
     return found
 
 
-def fit(found: FrameScores) -> Calibration:
+def join(sets: Sequence[FrameScores]) -> FrameScores:
+    """The pairs of several sets, which count alike whatever their size."""
+    first_query = np.cumsum([0, *(own.query.max() + 1 for own in sets[:-1])])
+    return FrameScores(
+        np.concatenate([own.scores for own in sets]),
+        np.concatenate([own.right for own in sets]),
+        np.concatenate([own.query + first for own, first in zip(sets, first_query, strict=True)]),
+        sum(own.missed for own in sets),
+        np.repeat(np.arange(len(sets)), [len(own.scores) for own in sets]),
+    )
+
+
+def apart(joined: FrameScores, sets: Sequence[FrameScores]) -> list[FrameScores]:
+    """The sets that were joined, with the scores that their pairs have now."""
+    ends = np.cumsum([len(own.scores) for own in sets])
+    return [replace(own, scores=scores) for own, scores in zip(sets, np.split(joined.scores, ends[:-1]), strict=True)]
+
+
+def fit(found: FrameScores, prior: float | None = None) -> Calibration:
     """The most likely map, by Newton's method; with Platt's targets, so that separable data keeps a finite slope.
+    prior: as if that share of all detections were right.
 
     Raises DataError where higher scores are no likelier to be right: such a map would turn the ranking round.
     """
+    counts = found.weights(prior)
     positives = int(found.right.sum())
     negatives = len(found.right) - positives
     target = np.where(found.right, (positives + 1) / (positives + 2), 1 / (negatives + 2))
-    centre = found.logits.mean()
+    centre = np.average(found.logits, weights=counts)
     inputs = np.stack([found.logits - centre, np.ones(len(target))], axis=1)
     weights = np.array([1.0, 0.0])
-    loss = _loss(inputs, target, weights)
+    loss = _loss(inputs, target, counts, weights)
     for _ in range(_STEPS):
         probability = 1 / (1 + np.exp(-np.clip(inputs @ weights, -50, 50)))
-        gradient = inputs.T @ (probability - target)
-        curvature = (inputs * (probability * (1 - probability))[:, None]).T @ inputs + 1e-9 * np.eye(2)
+        gradient = inputs.T @ (counts * (probability - target))
+        curvature = (inputs * (counts * probability * (1 - probability))[:, None]).T @ inputs + 1e-9 * np.eye(2)
         step, scale = np.linalg.solve(curvature, gradient), 1.0
-        while (after := _loss(inputs, target, weights - scale * step)) > loss and scale > 1e-8:
+        while (after := _loss(inputs, target, counts, weights - scale * step)) > loss and scale > 1e-8:
             scale /= 2
         if loss - after < 1e-12 * len(target):
             break
@@ -150,9 +186,9 @@ def fit(found: FrameScores) -> Calibration:
     return Calibration(float(weights[0]), float(weights[1] - weights[0] * centre))
 
 
-def _loss(inputs: np.ndarray, target: np.ndarray, weights: np.ndarray) -> float:
+def _loss(inputs: np.ndarray, target: np.ndarray, counts: np.ndarray, weights: np.ndarray) -> float:
     logits = inputs @ weights
-    return float(np.sum(np.logaddexp(0, logits) - target * logits))
+    return float(np.sum(counts * (np.logaddexp(0, logits) - target * logits)))
 
 
 def held_out(found: FrameScores, prior: float | None = None, folds: int = FOLDS) -> FrameScores:
@@ -161,12 +197,13 @@ def held_out(found: FrameScores, prior: float | None = None, folds: int = FOLDS)
     fold = found.query % folds
     for number in np.unique(fold).tolist():
         rest = fold != number
-        kept = FrameScores(found.scores[rest], found.right[rest], found.query[rest], 0)
-        if kept.right.all() or not kept.right.any():
-            raise DataError(f"too few queries to hold some out: expected {folds} that find their person or more.")
-        calibration = fit(kept) if prior is None else fit(kept).for_prior(kept.prior, prior)
-        scores[~rest] = calibration.apply(found.logits[~rest])
-    return FrameScores(scores, found.right, found.query, found.missed)
+        try:
+            scores[~rest] = fit(found.of(rest), prior).apply(found.logits[~rest])
+        except NothingToTellApartError:
+            raise DataError(
+                f"too few queries to hold some out: expected {folds} of each set that find their person or more."
+            ) from None
+    return replace(found, scores=scores)
 
 
 def measure(found: FrameScores, prior: float | None = None) -> Reliability:

@@ -4,13 +4,13 @@ See docs/training.md for a commented example; every key has the default below.
 """
 
 import math
-import tomllib
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
 from qeeps_cli.errors import UsageError
 from qeeps_cli.model.config import ModelConfig
+from qeeps_cli.toml_files import read_toml
 
 STAGES = ("embed", "oim", "qeeps")
 USES = ("frames", "crops", "both")
@@ -138,12 +138,7 @@ def read_recipe(path: Path, data_root: Path | None = None) -> TrainConfig:
 
     Raises UsageError with the key for anything unknown or of the wrong type.
     """
-    try:
-        values = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UsageError(f"cannot read the recipe {path}: {error.strerror}.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} is not a TOML file: {error}.") from error
+    values = read_toml(path, "the recipe")
     base = Path(data_root) if data_root else Path(path).parent
     try:
         return _parse(values, base)

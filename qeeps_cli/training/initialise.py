@@ -234,10 +234,8 @@ def start_qsimnet(model: QEEPS, embeddings: Tensor, labels: Tensor) -> None:
     form = model.qsimnet.closed_form()
     scores = form.logits(embeddings, embeddings)[first, second].double().sigmoid().cpu().numpy()
     found = FrameScores(scores, same.bool().cpu().numpy(), np.zeros(len(scores), np.int64), missed=0)
-    if not 0 < found.prior < 1:
-        return
     try:
-        fitted = fit(found).for_prior(found.prior, PAIRS_PRIOR)
+        fitted = fit(found, PAIRS_PRIOR)
     except DataError:
         return
     model.qsimnet.calibrate(fitted.slope, fitted.offset)
