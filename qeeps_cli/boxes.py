@@ -67,15 +67,25 @@ def fit_box(box: Box, height: int, width: int) -> tuple[Box, str | None]:
     """
     x1, y1, x2, y2 = box
     cut = (max(x1, 0.0), max(y1, 0.0), min(x2, float(width)), min(y2, float(height)))
+    corners = _as_corners(box, height, width)
     if cut[2] - cut[0] < 1 or cut[3] - cut[1] < 1:
         raise UsageError(
             f"the box x,y,w,h = {x1:g},{y1:g},{x2 - x1:g},{y2 - y1:g} lies outside the query image, which is "
             f"{width} pixels wide and {height} high. Boxes are in pixels of the upright image; "
-            "`qeeps detect IMAGE` lists the people in it with their boxes."
+            f"`qeeps detect IMAGE` lists the people in it with their boxes.{corners}"
         )
     if cut == tuple(box):
         return cut, None
     return cut, (
         f"the box reached over the edge of the {width}x{height} query image and was cut to "
-        f"{cut[0]:g},{cut[1]:g},{cut[2] - cut[0]:g},{cut[3] - cut[1]:g}"
+        f"{cut[0]:g},{cut[1]:g},{cut[2] - cut[0]:g},{cut[3] - cut[1]:g}{corners and '.'}{corners}"
     )
+
+
+def _as_corners(box: Box, height: int, width: int) -> str:
+    """What to write if a box that does not fit was given as x1,y1,x2,y2; empty where it cannot have been."""
+    left, top, right, bottom = box[0], box[1], box[2] - box[0], box[3] - box[1]  # as they were written
+    if not (0 <= left < right <= width and 0 <= top < bottom <= height):
+        return ""
+    meant = f"{left:g},{top:g},{right - left:g},{bottom - top:g}"
+    return f" If it was given by its corners, x1,y1,x2,y2, write x,y,w,h = {meant}."

@@ -102,6 +102,16 @@ def test_fit_box_cuts_what_hangs_over_and_says_so():
     assert "0,0,64,20" in note and "64x48" in note
 
 
+def test_corners_given_as_a_box_are_named():
+    corners = "If it was given by its corners, x1,y1,x2,y2, write x,y,w,h = 30,10,30,35."
+    _, note = fit_box((30, 10, 90, 55), 48, 64)  # 30,10,60,45
+    assert note.endswith(f"was cut to 30,10,34,38. {corners}")
+    _, note = fit_box((30, 10, 90, 15), 48, 64)  # 5 is no lower edge of what begins at 10
+    assert note.endswith("was cut to 30,10,34,5")
+    with pytest.raises(UsageError, match="with their boxes. If it was given by its corners.* = 63.5,1,0.5,3[.]"):
+        fit_box((63.5, 1, 127.5, 5), 48, 64)
+
+
 @pytest.mark.parametrize(
     "box", [(64, 0, 70, 10), (-10, 0, 0, 10), (0, 48, 10, 60), (0, 47.5, 10, 60), (63.5, 0, 90, 10), (1, 1, 1.5, 9)]
 )

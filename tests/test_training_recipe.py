@@ -121,6 +121,7 @@ def test_a_card_names_no_folder_of_this_machine(tmp_path):
         (DATA + 'use = "all"\n' + STAGE, "data.use.*frames, crops, both.*'all'"),
         (DATA + STAGE + 'optimizer = "adam"\n', "stages.optimizer.*adamw, sgd.*'adam'"),
         (DATA + STAGE + 'teacher_sees = "canvases"\n', "stages.oim.teacher_sees.*needs a teacher"),
+        (DATA + STAGE + "losses = {teacher = 2.0}\n", "stages.oim.losses.teacher has no teacher"),
         (DATA + STAGE + 'id_net = "new"\n', "stages.id_net.*init, teacher.*'new'"),
         (DATA + '[stages.embed]\nid_net = "teacher"\n', "stages.embed.id_net.*needs a teacher"),
         ("teacher = 'a'\n" + DATA + STAGE + 'id_net = "teacher"\n', "stages.oim.id_net.*for the stage embed"),

@@ -187,6 +187,11 @@ def _parse(values: dict[str, Any], base: Path) -> TrainConfig:
     canvases = [name for name, stage in parsed["stages"].items() if stage.teacher_sees == "canvases"]
     if canvases and "teacher" not in parsed:
         raise UsageError(f'stages.{canvases[0]}.teacher_sees = "canvases" needs a teacher: name one at the top.')
+    alone = [name for name, stage in parsed["stages"].items() if stage.losses.get("teacher")]
+    if alone and "teacher" not in parsed:
+        raise UsageError(
+            f"stages.{alone[0]}.losses.teacher has no teacher to go by: name one at the top, or take the loss out."
+        )
     taught = [name for name, stage in parsed["stages"].items() if stage.id_net == "teacher"]
     if taught and ("teacher" not in parsed or taught != ["embed"]):
         raise UsageError(
