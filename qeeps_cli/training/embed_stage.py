@@ -39,6 +39,42 @@ def crop_pairs(labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return first, second, ((labels[first] == labels[second]) & (labels[first] != UNKNOWN)).long()
 
 
+class KeptCanvases:
+    """What `repeat` keeps of a stage's steps: maps in half precision, boxes, labels and targets.
+
+    Each in one block of memory for all steps, and nothing else that PyTorch allocates: any tensor that stayed between
+    the large ones that come and go with each step, however small, would leave holes as large as themselves (14 MB a
+    step of 64 canvases, until 24 GB were full).
+    """
+
+    def __init__(self, steps: int):
+        self._steps = steps
+        self._blocks: dict[str, Tensor] = {}
+        self._rest: dict[int, Batch] = {}
+
+    def keep(self, place: int, batch: Batch, maps: FeatureMaps) -> None:
+        """The step that comes at `place` of the steps that are kept."""
+        for key in ("boxes", "labels", "targets"):
+            self._copy(key, place, batch[key], batch[key].dtype)
+        for key, value in maps._asdict().items():
+            if value is not None:
+                self._copy(key, place, value, torch.half)
+        self._rest[place] = {key: batch[key] for key in ("count", "files")}
+
+    def get(self, place: int) -> Batch | None:
+        """What was kept, with `maps` in place of images; None where nothing was."""
+        if place not in self._rest:
+            return None
+        own = {key: block[place] for key, block in self._blocks.items()}
+        maps = FeatureMaps(*(own.pop(key, None) for key in FeatureMaps._fields))
+        return self._rest[place] | own | {"maps": maps}
+
+    def _copy(self, key: str, place: int, value: Tensor, dtype: torch.dtype) -> None:
+        if key not in self._blocks:
+            self._blocks[key] = value.new_empty((self._steps, *value.shape), dtype=dtype)
+        self._blocks[key][place].copy_(value)
+
+
 class EmbedStage:
     """Contrastive, teacher and classification losses on canvases, and QSimNet's where the network has one already.
 
@@ -63,16 +99,15 @@ class EmbedStage:
                 "trunk_lr = 0.0 under [stages.embed], too, or take repeat out."
             )
         self.config, self.crops, self.seed, self.classifier = config, crops, seed, classifier
-        self.kept: dict[int, Batch] = {}
-        self.block: Tensor | None = None  # of all steps' maps
+        self.kept = KeptCanvases(min(config.repeat, config.steps))
         self.batch_is_stateless = not config.repeat  # what is kept is here, and not in another process
 
     def batch(self, step: int) -> Batch:
         if not self.config.repeat:
             return self.crops.draw(step_rng(self.seed, self.name, step))
         again, place = divmod(step, self.config.repeat)
-        kept = self.kept.get(place) or self.crops.draw(step_rng(self.seed, self.name, place)) | {"place": place}
-        return kept | {"mirrored": again % 2 == 1}
+        batch = self.kept.get(place) or self.crops.draw(step_rng(self.seed, self.name, place))
+        return batch | {"place": place, "mirrored": again % 2 == 1}
 
     def losses(self, model: QEEPS, batch: Batch) -> dict[str, Tensor]:
         embeddings, targets = self._embeddings(model, batch)
@@ -94,24 +129,14 @@ class EmbedStage:
         if "maps" not in batch:
             with torch.no_grad():
                 maps = model.own_maps(batch["images"])
-            kept = {key: value for key, value in batch.items() if key not in ("images", "teacher_inputs")}
-            kept["targets"] = self.crops.targets_of(batch)
-            batch = kept | {"maps": [None if m is None else self._stored(m, batch["place"]) for m in maps]}
-            self.kept[batch["place"]] = batch
+            self.kept.keep(batch["place"], batch | {"targets": self.crops.targets_of(batch)}, maps)
+            batch = batch | self.kept.get(batch["place"])
         dtype = batch["targets"].dtype
         maps, boxes = FeatureMaps(*[None if m is None else m.to(dtype) for m in batch["maps"]]), batch["boxes"]
         if batch["mirrored"] and maps.images is not None:
             images, boxes = mirrored(maps.images, boxes)
             maps = maps._replace(images=images)
         return model.roi_head.embed(model.roi_head.features(maps, list(boxes.split(1)))), batch["targets"]
-
-    def _stored(self, feature_map: Tensor, place: int) -> Tensor:
-        """A step's map in half precision, in one block of memory for all steps: pieces among the large ones that come
-        and go with each step would leave holes as large as themselves."""
-        if self.block is None:
-            steps = min(self.config.repeat, self.config.steps)
-            self.block = feature_map.new_empty((steps, *feature_map.shape), dtype=torch.half)
-        return self.block[place].copy_(feature_map)
 
     def parameters(self) -> list[nn.Parameter]:
         return [] if self.classifier is None else list(self.classifier.parameters())
