@@ -43,7 +43,7 @@ class KeptCanvases:
     """What `repeat` keeps of a stage's steps: maps in half precision, boxes, labels and targets.
 
     Each in one block of memory for all steps, and nothing else that PyTorch allocates: any tensor that stayed between
-    the large ones that come and go with each step, however small, would leave holes as large as themselves (14 MB a
+    the large ones that come and go with each step, however small, would leave holes as large as themselves (32 MB a
     step of 64 canvases, until 24 GB were full).
     """
 
