@@ -85,7 +85,7 @@ def fit_box(box: Box, height: int, width: int) -> tuple[Box, str | None]:
 def _as_corners(box: Box, height: int, width: int) -> str:
     """What to write if a box that does not fit was given as x1,y1,x2,y2; empty where it cannot have been."""
     left, top, right, bottom = box[0], box[1], box[2] - box[0], box[3] - box[1]  # as they were written
-    if not (0 <= left < right <= width and 0 <= top < bottom <= height):
+    if not (0 <= left <= right - 1 <= width - 1 and 0 <= top <= bottom - 1 <= height - 1):
         return ""
     meant = f"{left:g},{top:g},{right - left:g},{bottom - top:g}"
     return f" If it was given by its corners, x1,y1,x2,y2, write x,y,w,h = {meant}."

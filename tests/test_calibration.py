@@ -120,6 +120,13 @@ def test_a_set_in_which_nothing_is_right_is_refused():
         held_out(replace(found, right=found.scores == found.scores.max()), 0.1)
 
 
+def test_every_set_needs_queries_to_hold_out():
+    one, many = replace(pairs(count=50), query=np.zeros(50, np.int64)), pairs(count=500)
+    for found in (join([one]), join([many, one])):
+        with pytest.raises(DataError, match="too few queries to hold some out"):
+            held_out(found, 0.1)
+
+
 def test_reliability_by_hand():
     found = FrameScores(np.array([0.05, 0.15, 0.15, 0.85, 1.0]), np.array([0, 0, 1, 1, 1], bool), np.arange(5), 1)
     measured = measure(found)

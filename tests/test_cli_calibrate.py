@@ -86,6 +86,7 @@ def test_measures_without_writing(run, small, tmp_path, monkeypatch):
     document = run()
     measured = document["as_given"]
     assert document["schema"] == "qeeps.calibration/1" and "calibration" not in document
+    assert document["dataset"] == "coco" and document["set"] == document["sets"][0]["set"]
     assert sum(b["count"] for b in measured["bins"]) == measured["pairs"] <= 3 * 14
     assert not list(tmp_path.iterdir())
 
@@ -117,6 +118,7 @@ def test_several_sets_count_alike_and_are_told_apart(run, small, people, tmp_pat
     document = run(**both, out=out)
     assert [about["set"] for about in document["sets"]] == ["all", "few"]
     assert [about["queries"] for about in document["sets"]] == [3, 2] and document["queries"] == 5
+    assert document["dataset"] is None
     one = run(prior=0.2)
     assert document["sets"][0]["as_given"] == one["as_given"] == one["sets"][0]["as_given"]
     for which in ("as_given", "held_out"):

@@ -24,6 +24,7 @@ FLOORS = {
     "gallery": 1,
     "videos": 1,
     "device": 1,
+    "toml_files": 1,
     "frames": 2,
     "model": 2,
     "sightings": 2,
@@ -66,7 +67,7 @@ MODEL_LIBRARIES = {"torch", "torchvision", "numpy"}
 
 # Units whose modules can be imported without torch; the commands load it when they run.
 TORCH_FREE = {"errors", "clock", "types", "boxes", "images", "gallery", "videos", "frames"}
-TORCH_FREE |= {"sightings", "datasets", "output", "cli", "keywords", "__init__"}
+TORCH_FREE |= {"sightings", "datasets", "toml_files", "output", "cli", "keywords", "__init__"}
 TORCH_FREE_MODULES = {
     "qeeps_cli.weights",
     "qeeps_cli.checkpoints.catalogue",

@@ -233,6 +233,7 @@ def test_canvases_that_come_again_are_kept(sources, roi_head):
         assert all({_block(value) for value in _tensors(other)} == {*map(_block, _tensors(kept))} for other in others)
         losses = [stage.losses(model, batch) for stage, batch in ((before, kept), (resumed, fresh))]
         assert losses[0]["contrastive"].equal(losses[1]["contrastive"])
+        assert torch.equal(kept["targets"].nan_to_num(9), fresh["targets"].nan_to_num(9))
         gradient = torch.autograd.grad(losses[0]["contrastive"], model.roi_head.id_net.weight)[0]
         assert gradient.any()
         seen.append(float(losses[0]["contrastive"].detach()))

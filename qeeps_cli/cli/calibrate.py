@@ -9,7 +9,7 @@ import typer
 from qeeps_cli.cli import benchmark_options, options
 from qeeps_cli.cli.groups import flat
 from qeeps_cli.cli.messages import Messages, visible_name
-from qeeps_cli.errors import ExitCode, UsageError
+from qeeps_cli.errors import DataError, ExitCode, UsageError
 
 if TYPE_CHECKING:
     from qeeps_cli.datasets.listed import ListedSet
@@ -86,7 +86,15 @@ def calibrate(
 
     from qeeps_cli.cli.benchmark_run import run
     from qeeps_cli.cli.stdout import write_stdout
-    from qeeps_cli.evaluation.calibration import apart, collect, fit, held_out, join, measure
+    from qeeps_cli.evaluation.calibration import (
+        NothingToTellApartError,
+        apart,
+        collect,
+        fit,
+        held_out,
+        join,
+        measure,
+    )
     from qeeps_cli.evaluation.runner import BenchmarkOptions
     from qeeps_cli.output.json_writer import dump
     from qeeps_cli.searching.loading import batch_size
@@ -103,7 +111,10 @@ def calibrate(
     with caching.open([each.root for each in listed], messages) as kept:
         for each in listed:
             result, _ = run(engine, each.frames, ranking, kept, messages)
-            of_sets.append(collect(result.search.queries))
+            try:
+                of_sets.append(collect(result.search.queries))
+            except NothingToTellApartError as error:
+                raise DataError(f"{each.name}: {error}") from None
     found, fitted = join(of_sets), None
     described = [
         {"set": each.name, "queries": len(each.frames.queries), "as_given": asdict(measure(own, prior))}
@@ -112,6 +123,7 @@ def calibrate(
     document: dict[str, Any] = {
         "schema": SCHEMA,
         "weights": checkpoint.describe(),
+        "dataset": labelled.dataset if sets is None else None,
         "set": ", ".join(each.name for each in listed),
         "sets": described,
         "mode": mode,
@@ -141,8 +153,10 @@ def _read(labelled: benchmark_options.SetOptions, sets: Path | None) -> "list[Li
         frames, setup = labelled.read()
         return [ListedSet(frames.name, setup.root, frames)]
     if labelled != replace(benchmark_options.SetOptions(), root=labelled.root):
-        raise UsageError("--sets lists sets with their options: of the options that name one set, only --root goes "
-                         "with it, the folder that their roots are relative to.")
+        raise UsageError(
+            "--sets lists sets with their options: of the options that name one set, only --root goes with it, the "
+            "folder that their roots are relative to."
+        )
     return read_sets(sets, labelled.root)
 
 
@@ -167,7 +181,10 @@ def _report(given: "Reliability", fitted: "Reliability | None", sets: list[dict[
 
 def _each(sets: list[dict[str, Any]], which: str) -> str:
     """Of several sets, a line each."""
-    lines = [f"{about['set']}, {_from_threshold(about[which])}\n" for about in sets]
+    lines = [
+        f"{about['set']}, {_from_threshold(about[which])}, calibration error {about[which]['error']:.3f}\n"
+        for about in sets
+    ]
     return "".join(lines) if len(lines) > 1 else ""
 
 

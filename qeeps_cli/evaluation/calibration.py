@@ -48,12 +48,13 @@ class FrameScores:
         """(P,) weights, 1 in the mean, under which every set counts alike and the share of right detections in each is
         prior. None: the share that they have; of several sets, the mean of theirs. Raises NothingToTellApartError for a
         set in which all are right, or none is."""
-        own_sets = self._own_sets()
-        if not all(self.right[own].any() and not self.right[own].all() for own in own_sets):
-            raise NothingToTellApartError(
-                "a score can be calibrated only on frames of which some show the person and some do not; got "
-                f"{len(self.right)} with {int(self.right.sum())} right matches."
-            )
+        own_sets = self.own_sets()
+        for right in (self.right[own] for own in own_sets):
+            if right.all() or not right.any():
+                raise NothingToTellApartError(
+                    "a score can be calibrated only on frames of which some show the person and some do not; got "
+                    f"{len(right)} with {int(right.sum())} right matches."
+                )
         shares = [float(self.right[own].mean()) for own in own_sets]
         prior = np.mean(shares) if prior is None else prior
         weights = np.empty(len(self.right))
@@ -67,7 +68,7 @@ class FrameScores:
         sets = None if self.sets is None else self.sets[rows]
         return FrameScores(self.scores[rows], self.right[rows], self.query[rows], 0, sets)
 
-    def _own_sets(self) -> list[np.ndarray]:
+    def own_sets(self) -> list[np.ndarray]:
         """Each set's mask (P,)."""
         if self.sets is None:
             return [np.ones(len(self.right), bool)]
@@ -103,7 +104,8 @@ class Bin:
 class Reliability:
     """error: expected calibration error, the mean distance of score and share over all pairs. brier: mean squared
     distance of score and truth. precision, recall: of calling a frame's best detection the person from THRESHOLD on;
-    precision is None where nothing scores that much."""
+    precision is None where nothing scores that much. Of several sets the recall is that of all their frames together;
+    all else counts the sets alike."""
 
     bins: tuple[Bin, ...]
     error: float
@@ -198,6 +200,8 @@ def held_out(found: FrameScores, prior: float | None = None, folds: int = FOLDS)
     for number in np.unique(fold).tolist():
         rest = fold != number
         try:
+            if not all(own[rest].any() for own in found.own_sets()):
+                raise NothingToTellApartError("a set has no other queries")
             scores[~rest] = fit(found.of(rest), prior).apply(found.logits[~rest])
         except NothingToTellApartError:
             raise DataError(
