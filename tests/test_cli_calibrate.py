@@ -167,6 +167,14 @@ def test_text_for_people(small, people, preloaded):
     assert "as given: " in text and "from 0.5 on: precision" in text and "calibration error" in text
 
 
+def test_text_of_several_sets_has_a_line_each(small, people, tmp_path, capsysbinary):
+    tables = ('[[set]]\nname = "yard"\n', '[[set]]\nname = "street"\n')
+    (tmp_path / "sets.toml").write_text("".join(f'{table}kind = "coco"\nroot = "people"\n' for table in tables))
+    assert calibrate(**FEW, sets=tmp_path / "sets.toml", root=people.parent, weights=str(small)) == ExitCode.OK
+    yard, street = capsysbinary.readouterr().out.decode().splitlines()[-2:]
+    assert yard.startswith("yard, from 0.5 on: precision") and street == yard.replace("yard", "street")
+
+
 def test_a_cosine_is_refused(tmp_path):
     path = tmp_path / "oim.safetensors"
     save_checkpoint(path, small_network("oim", shorter_side=128, longest_side=192), {})

@@ -115,33 +115,34 @@ def calibrate(
                 of_sets.append(collect(result.search.queries))
             except NothingToTellApartError as error:
                 raise DataError(f"{each.name}: {error}") from None
-    found, fitted = join(of_sets), None
-    described = [
-        {"set": each.name, "queries": len(each.frames.queries), "as_given": asdict(measure(own, prior))}
-        for each, own in zip(listed, of_sets, strict=True)
-    ]
+    names, found = [each.name for each in listed], join(of_sets)
+    given = [measure(own, prior) for own in (found, *of_sets)]
+    fitted: list[Reliability] = []
     document: dict[str, Any] = {
         "schema": SCHEMA,
         "weights": checkpoint.describe(),
         "dataset": labelled.dataset if sets is None else None,
-        "set": ", ".join(each.name for each in listed),
-        "sets": described,
+        "set": ", ".join(names),
+        "sets": [
+            {"set": each.name, "queries": len(each.frames.queries), "as_given": asdict(own)}
+            for each, own in zip(listed, given[1:], strict=True)
+        ],
         "mode": mode,
         "queries": sum(len(each.frames.queries) for each in listed),
         "prior": prior,
         "spread": spread,
-        "as_given": asdict(given := measure(found, prior)),
+        "as_given": asdict(given[0]),
     }
     if out is not None:
         calibration, unseen = fit(found, prior), held_out(found, prior)
-        fitted = measure(unseen, prior)
+        fitted = [measure(own, prior) for own in (unseen, *apart(unseen, of_sets))]
         document["calibration"] = asdict(calibration)
-        document["held_out"] = asdict(fitted)
-        for about, own in zip(described, apart(unseen, of_sets), strict=True):
-            about["held_out"] = asdict(measure(own, prior))
+        document["held_out"] = asdict(fitted[0])
+        for about, own in zip(document["sets"], fitted[1:], strict=True):
+            about["held_out"] = asdict(own)
         _write(out, checkpoint, calibration, document)
         messages.say(f"calibrated weights: {visible_name(out)}")
-    write_stdout(dump(document) if as_json else _report(given, fitted, described).encode())
+    write_stdout(dump(document) if as_json else _report(names, given, fitted).encode())
     return ExitCode.OK
 
 
@@ -172,27 +173,28 @@ def _write(out: Path, checkpoint, calibration, document: dict[str, Any]) -> None
     save_checkpoint(out, model, {**checkpoint.card, "calibrated": about}, half=holds_halves(checkpoint.path))
 
 
-def _report(given: "Reliability", fitted: "Reliability | None", sets: list[dict[str, Any]]) -> str:
-    parts = [_table("as given", given) + _each(sets, "as_given")]
-    if fitted is not None:
-        parts.append(_table("calibrated, on queries that the fit did not see", fitted) + _each(sets, "held_out"))
+def _report(names: list[str], given: "list[Reliability]", fitted: "list[Reliability]") -> str:
+    """given, fitted: of all sets together, then of each by its name; fitted is empty without --out."""
+    parts = [_table("as given", given[0]) + _each(names, given[1:])]
+    if fitted:
+        unseen = "calibrated, on queries that the fit did not see"
+        parts.append(_table(unseen, fitted[0]) + _each(names, fitted[1:]))
     return "\n".join(parts)
 
 
-def _each(sets: list[dict[str, Any]], which: str) -> str:
+def _each(names: list[str], measured: "list[Reliability]") -> str:
     """Of several sets, a line each."""
-    lines = [
-        f"{about['set']}, {_from_threshold(about[which])}, calibration error {about[which]['error']:.3f}\n"
-        for about in sets
-    ]
-    return "".join(lines) if len(lines) > 1 else ""
+    if len(names) == 1:
+        return ""
+    pairs = zip(names, measured, strict=True)
+    return "".join(f"{name}, {_from_threshold(own)}, calibration error {own.error:.3f}\n" for name, own in pairs)
 
 
-def _from_threshold(measured: dict[str, Any]) -> str:
+def _from_threshold(measured: "Reliability") -> str:
     from qeeps_cli.evaluation.calibration import THRESHOLD
 
-    precision = "-" if measured["precision"] is None else f"{100 * measured['precision']:.1f} %"
-    return f"from {THRESHOLD} on: precision {precision}, recall {100 * measured['recall']:.1f} %"
+    precision = "-" if measured.precision is None else f"{100 * measured.precision:.1f} %"
+    return f"from {THRESHOLD} on: precision {precision}, recall {100 * measured.recall:.1f} %"
 
 
 def _table(name: str, measured: "Reliability") -> str:
@@ -204,6 +206,6 @@ def _table(name: str, measured: "Reliability") -> str:
             for b in measured.bins
         ),
         f"calibration error {measured.error:.3f}, Brier score {measured.brier:.3f}",
-        _from_threshold(asdict(measured)),
+        _from_threshold(measured),
     ]
     return "\n".join(lines) + "\n"

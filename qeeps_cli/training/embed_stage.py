@@ -43,8 +43,8 @@ class KeptCanvases:
     """What `repeat` keeps of a stage's steps: maps in half precision, boxes, labels and targets.
 
     Each in one block of memory for all steps, and nothing else that PyTorch allocates: any tensor that stayed between
-    the large ones that come and go with each step, however small, would leave holes as large as themselves (32 MB a
-    step of 64 canvases, until 24 GB were full).
+    the large ones that come and go with each step, however small, would leave holes as large as themselves, several
+    times what is kept.
     """
 
     def __init__(self, steps: int):
