@@ -58,6 +58,7 @@ from qeeps_cli.training.trainer import Interrupted, Progress
 from qeeps_cli.weights import read_checkpoint, save_checkpoint
 
 GUIDED = "qeeps"  # the stage in which the variants differ
+MEASURES = ("mAP", "top1", "max_recall")
 START = "start"  # folder of the stages before it
 BOTH = "oim+qrpn+qsimnet"
 PARTS = ("oim+qrpn", "oim+qsimnet")  # of BOTH
@@ -207,7 +208,7 @@ def evaluate(weights: Path, frames: FrameSet, name: str, how: Evaluation, device
     }
     path = weights.with_name(f"{name}-{how.name(variant)}.json")
     kept = json.loads(path.read_text()) if path.is_file() else {}
-    if kept.get("measured") == measured:
+    if kept.get("measured") == measured and "queries" in kept:
         return kept
     frames = limit(frames, how.queries, how.frames)
     say(f"{path}: {len(frames.queries)} queries")
@@ -218,6 +219,7 @@ def evaluate(weights: Path, frames: FrameSet, name: str, how: Evaluation, device
     document = {
         "measured": measured,
         "search": result.search.to_json(),
+        "queries": [query.to_json() for query in result.search.queries],
         "detection": result.detection.to_json() if result.detection else None,
     }
     temporary = path.with_suffix(".tmp")
@@ -231,20 +233,48 @@ def folder(out: Path, seed: int, name: str) -> Path:
 
 
 def summary(results: Sequence[dict[str, Any]]) -> str:
-    """A Markdown table for each set: mean ± standard deviation over the seeds, in per cent."""
+    """A Markdown table for each set: mean ± standard deviation over the seeds, in per cent.
+
+    "against oim": see `gain`.
+    """
     groups: dict[str, dict[tuple[str, str], list[dict]]] = defaultdict(lambda: defaultdict(list))
     for result in results:
         groups[result["set"]][result["variant"], result["measured"]["ranking"]].append(result)
-    header = ["network", "ranking", "seeds", "mAP", "top-1", "max recall"]
+    header = ["network", "ranking", "seeds", "mAP", "against oim", "top-1", "max recall"]
     parts = []
     for name, variants in groups.items():
         rows = []
         for (variant, ranking), found in variants.items():
-            means = [mean([each["search"][key] for each in found]) for key in ("mAP", "top1", "max_recall")]
-            rows.append([variant, ranking, str(len(found)), *means])
+            mean_ap, top1, recall = (mean([each["search"][key] for each in found]) for key in MEASURES)
+            baseline = [each for (name, _), rest in variants.items() for each in rest if name == "oim"]
+            against = "" if variant == "oim" else gain(found, baseline)
+            rows.append([variant, ranking, str(len(found)), mean_ap, against, top1, recall])
         queries = next(iter(variants.values()))[0]["search"]["queries"]
         parts.append(f"{name}, {queries} queries\n\n{table(header, rows)}")
     return "\n\n".join(parts)
+
+
+def gain(found: Sequence[dict[str, Any]], baseline: Sequence[dict[str, Any]]) -> str:
+    """What queries gain in `ap` over the baseline of the same seed, in per cent: mean ± its standard error over queries.
+
+    Seeds are averaged query by query first: how hard a query is cancels, and so does what seeds do to it in part. "–"
+    where no seed has both.
+    """
+    before = {each["seed"]: _average_precisions(each) for each in baseline}
+    differences: dict[str, list[float]] = defaultdict(list)
+    for each in found:
+        for query, ap in _average_precisions(each).items():
+            if query in before.get(each["seed"], {}):
+                differences[query].append(100 * (ap - before[each["seed"]][query]))
+    means = [statistics.mean(values) for values in differences.values()]
+    if not means:
+        return "–"
+    error = f" ± {statistics.stdev(means) / len(means) ** 0.5:.1f}" if len(means) > 1 else ""
+    return f"{statistics.mean(means):+.1f}{error}"
+
+
+def _average_precisions(result: dict[str, Any]) -> dict[str, float]:
+    return {query["query"]: query["ap"] for query in result["queries"]}
 
 
 def mean(values: Sequence[float | None]) -> str:

@@ -14,7 +14,7 @@ from training_sets import write_scene
 sys.path.insert(0, str(REPOSITORY / "benchmarks"))
 
 import ablation  # noqa: E402
-from ablation import Evaluation, evaluate_all, mean, summary, train_all  # noqa: E402
+from ablation import Evaluation, evaluate_all, gain, mean, summary, train_all  # noqa: E402
 
 from qeeps_cli.datasets.listed import read_sets  # noqa: E402
 from qeeps_cli.errors import DataError, UsageError  # noqa: E402
@@ -66,9 +66,12 @@ def recipe(tmp_path):
     return read_recipe(tmp_path / "recipe.toml")
 
 
-def result(seed, variant, mean_ap, recall=None):
-    search = {"mAP": mean_ap, "top1": 0.5, "max_recall": recall, "queries": 7}
-    return {"seed": seed, "variant": variant, "set": "val", "measured": {"ranking": "exact"}, "search": search}
+def result(seed, variant, aps, recall=None):
+    """Of queries a, b, … with these ap."""
+    search = {"mAP": sum(aps) / len(aps), "top1": 0.5, "max_recall": recall, "queries": len(aps)}
+    queries = [{"query": name, "ap": ap} for name, ap in zip("abcdefg", aps, strict=False)]
+    row = {"seed": seed, "variant": variant, "set": "val", "measured": {"ranking": "exact"}}
+    return row | {"search": search, "queries": queries}
 
 
 def test_no_results_make_no_table():
@@ -77,12 +80,23 @@ def test_no_results_make_no_table():
 
 
 def test_the_table_has_means_and_spreads_over_the_seeds():
-    lines = summary([result(1, "oim", 0.2), result(1, "qeeps", 0.3, 0.9), result(2, "oim", 0.4)]).splitlines()
-    assert lines[0] == "val, 7 queries"
+    rows = [result(1, "oim", [0.1, 0.3]), result(1, "qeeps", [0.3, 0.3], 0.9), result(2, "oim", [0.2, 0.6])]
+    lines = summary(rows).splitlines()
+    assert lines[0] == "val, 2 queries"
     assert lines[-2:] == [
-        "| oim | exact | 2 | 30.0 ± 14.1 | 50.0 ± 0.0 | – |",
-        "| qeeps | exact | 1 | 30.0 | 50.0 | 90.0 |",
+        "| oim | exact | 2 | 30.0 ± 14.1 |  | 50.0 ± 0.0 | – |",
+        "| qeeps | exact | 1 | 30.0 | +10.0 ± 10.0 | 50.0 | 90.0 |",  # of seed 1
     ]
+
+
+def test_the_gain_is_that_of_the_same_queries_and_seeds():
+    baseline = [result(1, "oim", [0.1, 0.5, 0.9]), result(2, "oim", [0.3, 0.5, 0.5])]
+    # a: +20 and +40, b: -10 and -10, c: 0 and +10, so that the queries gain 30, -10 and 5 in the mean
+    found = [result(1, "qeeps", [0.3, 0.4, 0.9]), result(2, "qeeps", [0.7, 0.4, 0.6])]
+    assert gain(found, baseline) == "+8.3 ± 11.7"
+    assert gain(found[:1], baseline) == "+3.3 ± 8.8"
+    assert gain([result(1, "qeeps", [0.3])], baseline) == "+20.0"
+    assert gain([result(7, "qeeps", [0.3])], baseline) == "–"
 
 
 @pytest.mark.parametrize(

@@ -260,6 +260,13 @@ def test_the_trunk_has_a_rate_of_its_own():
     assert {name: groups[name][0] for name in examples} == pytest.approx(examples)
 
 
+@pytest.mark.parametrize("guidance_only", [False, True])
+def test_qsse_may_have_a_higher_rate_than_other_heads(guidance_only):
+    groups = groups_of(network(MODEL), optimizer="adamw", qsse_lr=4.0, guidance_only=guidance_only)
+    examples = {"basenet.qsse.0.fc1.weight": 0.2, "qrpn.rpn.conv.weight": 0.05, "qsimnet.norm.weight": 0.01}
+    assert {name: groups[name][0] for name in examples} == pytest.approx(examples)
+
+
 def test_a_rate_of_0_freezes_the_trunk():
     model = network(MODEL)
     groups = groups_of(model, optimizer="adamw", trunk_lr=0.0)

@@ -22,7 +22,8 @@ from qeeps_cli.training.run_state import Log, load_state, save_state
 from qeeps_cli.training.stage import Batch, Stage
 
 # Not QSimNet: it starts as the metric that ranks best so far, and Adam's fast steps would bury that in noise.
-HEADS = ("rpn.", "qrpn.", "roi_head.cls_net", "roi_head.reg_net", "roi_head.id_net", "qsse")
+HEADS = ("rpn.", "qrpn.", "roi_head.cls_net", "roi_head.reg_net", "roi_head.id_net")
+QSSE = "qsse"
 
 
 @dataclass
@@ -193,7 +194,9 @@ class Trainer:
 def make_optimizer(
     model: QEEPS, config: StageConfig, beside: Sequence[nn.Parameter] = ()
 ) -> torch.optim.Optimizer:
-    """AdamW or SGD (0.9); new heads at lr · head_lr, BaseNet at lr · trunk_lr, no weight decay on biases and norms.
+    """AdamW or SGD (0.9); new heads at lr · head_lr, QSSE at qsse_lr times that, BaseNet at lr · trunk_lr.
+
+    There is no weight decay on biases and norms.
 
     beside: parameters that are none of the model's, trained as new heads are, without weight decay. What has a rate of
     0 is frozen: it needs no gradient any more.
@@ -225,6 +228,8 @@ def _rate_factor(name: str, config: StageConfig) -> float:
             return 0.0
     elif name.startswith("basenet.") and config.trunk_lr == 0:
         return 0.0  # QSSE too: it decides what the detector sees
+    if QSSE in name:
+        return config.head_lr * config.qsse_lr
     if any(part in name for part in HEADS):
         return config.head_lr
     return config.trunk_lr if name.startswith("basenet.") else 1.0
