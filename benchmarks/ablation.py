@@ -255,7 +255,7 @@ def summary(results: Sequence[dict[str, Any]]) -> str:
 
 
 def gain(found: Sequence[dict[str, Any]], baseline: Sequence[dict[str, Any]]) -> str:
-    """What queries gain in `ap` over the baseline of the same seed, in per cent: mean ± its standard error over queries.
+    """What queries gain in `ap` over the baseline of the same seed, in per cent: mean ± standard error over queries.
 
     Seeds are averaged query by query first: how hard a query is cancels, and so does what seeds do to it in part. "–"
     where no seed has both.

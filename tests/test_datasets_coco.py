@@ -1,5 +1,6 @@
 """COCO-style sets, crop sets, and the registry."""
 
+import inspect
 import json
 from pathlib import Path
 
@@ -241,6 +242,30 @@ def test_registry(three):
         load("market", three)
     with pytest.raises(UsageError, match="coco has no option split; it has annotations, queries, extra"):
         load("coco", three, split="train")
+
+
+@pytest.mark.parametrize(
+    ("name", "option", "value", "expected"),
+    [
+        ("coco", "annotations", 3, "a text, got 3"),
+        ("coco", "queries", ["q.json"], "a text"),
+        ("coco", "extra", "more.json", "a list of texts, got 'more.json'"),
+        ("coco", "extra", [3], "a list of texts"),
+        ("prw", "split", True, "a text"),
+        ("prw", "cross_camera", 1, "true or false"),
+        ("cuhk-sysu", "gallery_size", True, 'a whole number or "all", got True'),
+    ],
+)
+def test_options_of_another_type(three, name, option, value, expected):
+    with pytest.raises(UsageError, match=f"dataset {name}: expected {option} to be {expected}"):
+        load(name, three, **{option: value})
+
+
+def test_every_option_of_a_reader_has_a_type():
+    for name, reader in DATASETS.items():
+        for option in set(inspect.signature(reader).parameters) - {"root"}:
+            with pytest.raises(UsageError, match=f"expected {option} to be"):
+                load(name, None, **{option: object()})
 
 
 def write_crops(root: Path, index: str) -> Path:

@@ -48,10 +48,10 @@ def test_roots_are_relative_to_the_folder_that_is_given(sets, tmp_path):
         (ONE.replace("coco", "cocoa"), "unknown dataset 'cocoa'"),
         (ONE + 'colour = "red"', "has no option colour"),
         ("[[set]", "is not a TOML file"),
-        (ONE + "annotations = 3", "annotations of the set 'one' to be a text, got 3"),
-        (ONE + 'queries = ["q.json"]', "queries of the set 'one' to be a text"),
-        (ONE + 'extra = "more.json"', "extra of the set 'one' to be a list of texts"),
-        (ONE + "extra = [3]", "extra of the set 'one' to be a list of texts"),
+        (ONE + "annotations = 3", "set 'one': dataset coco: expected annotations to be a text, got 3"),
+        (ONE + 'queries = ["q.json"]', "expected queries to be a text"),
+        (ONE + 'extra = "more.json"', "expected extra to be a list of texts"),
+        (ONE + "extra = [3]", "expected extra to be a list of texts"),
     ],
 )
 def test_other_lists_are_refused(sets, text, message):

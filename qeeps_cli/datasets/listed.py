@@ -9,21 +9,6 @@ from qeeps_cli.errors import UsageError
 from qeeps_cli.toml_files import read_toml
 
 
-def _is_texts(value: object) -> bool:
-    return isinstance(value, list) and all(isinstance(text, str) for text in value)
-
-
-# What the readers' options have to be: whether a value is that, and how to say it.
-_OPTIONS = {
-    "annotations": (lambda value: isinstance(value, str), "a text"),
-    "queries": (lambda value: isinstance(value, str), "a text"),
-    "split": (lambda value: isinstance(value, str), "a text"),
-    "extra": (_is_texts, "a list of texts"),
-    "gallery_size": (lambda value: type(value) is int or value == "all", 'a whole number or "all"'),
-    "cross_camera": (lambda value: isinstance(value, bool), "true or false"),
-}
-
-
 class ListedSet(NamedTuple):
     """A set, what the file calls it, and its folder."""
 
@@ -50,9 +35,9 @@ def read_sets(path: Path, base: Path | None = None) -> list[ListedSet]:
             raise UsageError(f"{path}: expected tables [[set]] with name, kind and root, three texts; got {values}.")
         if name in (listed.name for listed in sets):
             raise UsageError(f"{path} lists two sets named {name!r}: give each a name of its own.")
-        for key, value in options.items():
-            fits, expected = _OPTIONS.get(key, (lambda value: True, ""))  # `load` knows which option is of which kind
-            if not fits(value):
-                raise UsageError(f"{path}: expected {key} of the set {name!r} to be {expected}, got {value!r}.")
-        sets.append(ListedSet(name, base / root, load(kind, base / root, **options)))
+        try:
+            frames = load(kind, base / root, **options)
+        except UsageError as error:
+            raise UsageError(f"{path}, set {name!r}: {error}") from error
+        sets.append(ListedSet(name, base / root, frames))
     return sets

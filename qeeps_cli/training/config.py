@@ -45,8 +45,8 @@ class DataSource:
 @dataclass(frozen=True)
 class StageConfig:
     """One stage. lr decays by a cosine to lr · final_lr after a linear warm-up; new heads train at lr · head_lr,
-    BaseNet at lr · trunk_lr; 0 freezes it, with its QSSE blocks. QSSE, a new head too, trains at lr · head_lr · qsse_lr:
-    its gradient is a small part of few pairs a step, so that a short stage leaves it where it began.
+    BaseNet at lr · trunk_lr; 0 freezes it, with its QSSE blocks. QSSE, a new head too, trains at lr · head_lr ·
+    qsse_lr: its gradient is a small part of few pairs a step, so that a short stage leaves it where it began.
 
     images: frames a step ("oim") or pairs a step ("qeeps"). identities × crops_each: crops a step. size: (height,
     width) of training views. absent, self_pairs: shares of pairs without the person, and of steps in which both images
