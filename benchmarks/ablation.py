@@ -101,12 +101,15 @@ def main() -> None:
     options.add_argument("--min-person-score", type=float, default=InferenceParams.min_person_score)
     options.add_argument("--queries", type=int, help="only the first ones of each set")
     options.add_argument("--frames", type=int, help="only so many a query")
+    options.add_argument("--unguided-start", action="store_true", help="take the guidance out of the recipe's init")
     options.add_argument("--no-train", action="store_true")
     given = options.parse_args()
     params = InferenceParams(min_person_score=given.min_person_score)
     how = Evaluation(given.mode, given.det_thresh, given.queries, given.frames, params)
     recipe = read_recipe(given.recipe, given.data_root)
     sets = {listed.name: listed.frames for listed in read_sets(given.sets, given.data_root)}
+    if given.unguided_start and not given.no_train:
+        recipe = replace(recipe, init=unguided(recipe, given.out))
     rows = []
     for seed in given.seeds:
         if not given.no_train:
@@ -144,6 +147,13 @@ def train_all(
             write_part(recipe.model, part, both, folder(out, seed, part))
     if "qeeps" in variants:
         train_variant("qeeps", baseline)
+
+
+def unguided(recipe: TrainConfig, out: Path) -> Path:
+    """The recipe's init without its guidance, as a checkpoint in `out`. Raises UsageError where there is no init."""
+    if recipe.init is None:
+        raise UsageError("--unguided-start takes the guidance out of the recipe's init: name a checkpoint there.")
+    return write_part(recipe.model, "oim", recipe.init, out / START)
 
 
 def write_part(config: ModelConfig, variant: str, source: Path, out: Path) -> Path:

@@ -2,13 +2,14 @@
 
 import json
 import os
+from dataclasses import MISSING, asdict, fields
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from qeeps_cli.errors import DataError
-from qeeps_cli.training.config import TrainConfig
+from qeeps_cli.training.config import StageConfig, TrainConfig
 
 STATE = "state.pt"
 LOG = "log.jsonl"
@@ -30,7 +31,8 @@ def load_state(folder: Path, config: TrainConfig) -> dict[str, Any] | None:
         return None
     state = torch.load(path, map_location="cpu", weights_only=True)
     begun = [*state["done"], state["stage"]]
-    wanted, found = _only_stages(config.to_dict(), begun), _only_stages(json.loads(state["recipe"]), begun)
+    found = _with_defaults(json.loads(state["recipe"]))
+    wanted, found = _only_stages(config.to_dict(), begun), _only_stages(found, begun)
     if wanted != found:
         raise DataError(
             f"{folder} holds a run of another recipe ({_difference(found, wanted)}). "
@@ -44,6 +46,13 @@ def _only_stages(recipe: dict, names: list[str]) -> dict:
     recipe = json.loads(json.dumps(recipe))
     recipe.pop("card", None)
     return recipe | {"stages": {name: stage for name, stage in recipe["stages"].items() if name in names}}
+
+
+def _with_defaults(recipe: dict) -> dict:
+    """The recipe with the keys that it had no word for when the run began: at their defaults they change nothing."""
+    top = {f.name: f.default for f in fields(TrainConfig) if f.default is not MISSING}
+    stage = json.loads(json.dumps(asdict(StageConfig())))
+    return {**top, **recipe, "stages": {name: stage | values for name, values in recipe["stages"].items()}}
 
 
 def _difference(found: dict, wanted: dict, prefix: str = "") -> str:

@@ -23,8 +23,8 @@ class Stage(Protocol):
     batch_is_stateless: bool  # whether `batch` may be called in other processes, forked from this one
 
     def batch(self, step: int) -> Batch:
-        """The step's data on the CPU; called in a background thread, or in another process. `files` lists the pictures
-        in it."""
+        """The step's data, on the CPU but for what a stage has kept of earlier steps; called in a background thread, or
+        in another process. `files` lists the pictures in it."""
 
     def losses(self, model: QEEPS, batch: Batch) -> dict[str, Tensor]:
         """Scalar losses by name, unweighted."""

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from qeeps_cli.device import autocast
 from qeeps_cli.errors import DataError
+from qeeps_cli.model.basenet import FeatureMaps
 from qeeps_cli.model.qeeps import QEEPS
 from qeeps_cli.training.config import StageConfig, TrainConfig
 from qeeps_cli.training.detector_losses import People
@@ -244,7 +245,7 @@ def learning_rate_factor(step: int, config: StageConfig) -> float:
 
 
 def to_device(batch: Batch, device: torch.device) -> Batch:
-    """The batch with its tensors, also those in nested batches and lists, on the device."""
+    """The batch with its tensors, also those in nested batches, lists and feature maps, on the device."""
     return {key: _move(value, device) for key, value in batch.items()}
 
 
@@ -255,6 +256,8 @@ def _move(value, device: torch.device):
         return to_device(value, device)
     if isinstance(value, list):
         return [_move(v, device) for v in value]
+    if isinstance(value, FeatureMaps):
+        return FeatureMaps(*(_move(v, device) for v in value))
     if isinstance(value, People):
         return People(**{name: _move(tensor, device) for name, tensor in vars(value).items()})
     return value
