@@ -14,15 +14,16 @@ from training_sets import write_scene
 sys.path.insert(0, str(REPOSITORY / "benchmarks"))
 
 import ablation  # noqa: E402
-from ablation import Evaluation, evaluate_all, gain, mean, summary, train_all  # noqa: E402
+from ablation import Evaluation, evaluate_all, gain, mean, summary, train_all, unguided  # noqa: E402
 
 from qeeps_cli.datasets.listed import read_sets  # noqa: E402
 from qeeps_cli.errors import DataError, UsageError  # noqa: E402
 from qeeps_cli.model.config import VARIANTS, InferenceParams  # noqa: E402
 from qeeps_cli.model.qeeps import QEEPS  # noqa: E402
 from qeeps_cli.training.config import read_recipe  # noqa: E402
+from qeeps_cli.training.initialise import GUIDED  # noqa: E402
 from qeeps_cli.training.trainer import Interrupted  # noqa: E402
-from qeeps_cli.weights import read_checkpoint, save_checkpoint  # noqa: E402
+from qeeps_cli.weights import load_model, read_checkpoint, save_checkpoint  # noqa: E402
 
 STAGE = """
 steps = 2
@@ -175,6 +176,23 @@ def test_on_a_frozen_network_parts_come_from_the_whole(recipe, tmp_path):
     (out / "seed3" / "oim" / "state.pt").write_bytes(b"a run of its own")
     with pytest.raises(DataError, match="holds a run that was trained by itself"):
         train_all(recipe, 3, list(VARIANTS), out, CPU)
+
+
+def test_a_start_without_guidance_holds_the_rest_as_it_was(recipe, tmp_path):
+    with pytest.raises(UsageError, match="--unguided-start .* name a checkpoint"):
+        unguided(recipe, tmp_path)
+    whole = QEEPS(recipe.model)
+    save_checkpoint(tmp_path / "whole.safetensors", whole, {}, half=False)
+    start = unguided(replace(recipe, init=tmp_path / "whole.safetensors"), tmp_path / "out")
+    assert read_checkpoint(start).config.variant == "oim"
+    names = set(load_file(start))
+    assert names and not [name for name in names if name.startswith(GUIDED)]
+    whole.eval()
+    bare = load_model(read_checkpoint(start))
+    images = torch.rand(1, 3, 96, 96)
+    with torch.inference_mode():
+        maps, _ = whole.basenet(images)
+        torch.testing.assert_close(bare.basenet(images)[0].conv4, maps.conv4, rtol=2e-2, atol=2e-2)
 
 
 @pytest.mark.slow

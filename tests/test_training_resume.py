@@ -245,6 +245,19 @@ def test_what_has_not_begun_may_change(tmp_path, config, change):
     assert load_state(tmp_path, change(config))["step"] == 2
 
 
+def test_a_run_goes_on_whose_recipe_knew_fewer_keys(tmp_path, config):
+    recipe = config.to_dict()
+    for key in ("keep_of_init", "validate_every"):
+        del recipe[key]
+    for key in ("qsse_lr", "smallest", "novel"):
+        del recipe["stages"]["oim"][key]
+    save_state(tmp_path, {"recipe": json.dumps(recipe), "stage": "oim", "step": 2, "done": []})
+    assert load_state(tmp_path, config)["step"] == 2
+    changed = replace(config, stages=config.stages | {"oim": tiny_stage(qsse_lr=2.0)})
+    with pytest.raises(DataError, match="stages.oim.qsse_lr was 1.0 and is now 2.0"):
+        load_state(tmp_path, changed)
+
+
 def test_a_new_run_has_no_state(tmp_path, config):
     assert load_state(tmp_path, config) is None
 

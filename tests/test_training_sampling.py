@@ -28,6 +28,7 @@ from training_sets import (
 
 from qeeps_cli.errors import DataError
 from qeeps_cli.images import read_image
+from qeeps_cli.model.basenet import FeatureMaps
 from qeeps_cli.training.config import DataSource
 from qeeps_cli.training.crop_bank import CropSampler
 from qeeps_cli.training.detector_losses import People
@@ -355,6 +356,8 @@ def test_a_batch_moves_to_the_device_whole(scene):
     assert len(tensors(moved)) == len(tensors(batch)) > 20
     assert {t.device.type for t in tensors(moved)} == {"meta"}
     assert moved["files"] == batch["files"] and moved["self_paired"] == batch["self_paired"]
+    kept = to_device({"maps": FeatureMaps(None, None, torch.zeros(2))}, torch.device("meta"))["maps"]
+    assert isinstance(kept, FeatureMaps) and kept.images is None and kept.conv4.device.type == "meta"
 
 
 def test_no_identities_at_all(sets):
