@@ -168,7 +168,7 @@ def test_an_anchors_score_is_the_sum_of_both_logits_with_the_deltas_of_the_rpn(v
     anchors = model.anchors(gallery_maps.conv4)
     found = model.proposals(tuple(images.shape[-2:]), gallery_maps, query_maps, query, FEW)
     for i in range(2):
-        boxes, logits = select_proposals(own[i] + guided[i], deltas[i], anchors, (96, 128), FEW)
+        boxes, logits = select_proposals(own[i] + guided[i], deltas[i], anchors, (96, 128), FEW, own[i])
         assert torch.equal(found[i], boxes)
         assert (logits.diff() <= 0).all()
     without = model.proposals(tuple(images.shape[-2:]), gallery_maps, query_maps, None, FEW)
@@ -216,6 +216,35 @@ LEFT, LEFT_TOO, RIGHT = [0.0, 0, 40, 80], [0.0, 0, 40, 76], [60.0, 0, 100, 80]
 )
 def test_selection(logits, anchors, params, boxes, kept):
     assert select(logits, anchors, **params) == (boxes, kept)
+
+
+@pytest.mark.parametrize(
+    ("summed", "boxes", "kept"),
+    [
+        ([-3.0, 2.0], [RIGHT, LEFT], [2.0, -3.0]),  # QRPN does not recognise LEFT, whom RPN finds
+        ([3.0, -3.0], [LEFT], [3.0]),  # nobody finds RIGHT
+        ([3.0, 2.0], [LEFT, RIGHT], [3.0, 2.0]),  # QRPN adds RIGHT
+    ],
+)
+def test_what_rpn_or_the_sum_finds_likely_stays_in_the_order_of_the_sum(summed, boxes, kept):
+    found = select_proposals(
+        torch.tensor(summed), torch.zeros(2, 4), torch.tensor([LEFT, RIGHT]), (96, 128),
+        InferenceParams(min_objectness=0.5), torch.tensor([1.0, -1.0]),
+    )  # fmt: skip
+    assert (found[0].tolist(), found[1].tolist()) == (boxes, kept)
+
+
+@torch.no_grad()
+def test_somebody_whom_qrpn_does_not_recognise_is_proposed_all_the_same():
+    model = small_network("qeeps")
+    images, gallery_maps, query_maps, query = proposals_and_logits(model)
+    sure = InferenceParams(proposals=8, min_objectness=0.45)
+    plain = model.proposals(tuple(images.shape[-2:]), gallery_maps, query_maps, None, sure)
+    assert all(len(boxes) for boxes in plain)
+    model.qrpn.rpn.cls_logits.weight.zero_()
+    model.qrpn.rpn.cls_logits.bias.fill_(-20.0)
+    guided = model.proposals(tuple(images.shape[-2:]), gallery_maps, query_maps, query, sure)
+    assert all(torch.equal(a, b) for a, b in zip(guided, plain, strict=True))
 
 
 def test_each_anchor_is_moved_by_its_own_deltas():

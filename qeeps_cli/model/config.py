@@ -102,11 +102,11 @@ def _fits(value: Any, default: Any) -> bool:
 class InferenceParams:
     """What a search may change without another network; all of it is part of every cache key.
 
-    proposals: how many survive NMS (§5.3: 300). min_objectness: proposals whose summed RPN and QRPN logits give a lower
-    probability are dropped before the RoI head (0 in the paper). min_person_score: detections below it are dropped
-    (10⁻² in the paper, §4.3; docs/decisions.md). nms: IoU above which the lower-scored of two detections is dropped.
-    second_pass: pool the embedding again on the box that RegNet refined (deviation, docs/decisions.md); separate heads
-    always do.
+    proposals: how many survive NMS (§5.3: 300). min_objectness: proposals to which neither RPN's logit nor its sum with
+    QRPN's gives this probability are dropped before the RoI head (0 in the paper). min_person_score: detections below
+    it are dropped (10⁻² in the paper, §4.3; docs/decisions.md). nms: IoU above which the lower-scored of two detections
+    is dropped. second_pass: pool the embedding again on the box that RegNet refined (deviation, docs/decisions.md);
+    separate heads always do.
     """
 
     proposals: int = 300

@@ -76,12 +76,16 @@ class QEEPS(nn.Module):
     ) -> list[Tensor]:
         """Proposals of each image of size (H, W), (P_i, 4) xyxy; with a query and a QRPN, logits are the sum of both
         (§4.2)."""
-        logits, deltas = self.rpn(gallery_maps.conv4)
+        own, deltas = self.rpn(gallery_maps.conv4)
+        logits = own
         if query is not None and self.qrpn is not None:
-            logits = logits + self.qrpn(gallery_maps.conv4, query_maps.conv4, query.boxes)
+            logits = own + self.qrpn(gallery_maps.conv4, query_maps.conv4, query.boxes)
         _require_numbers("the proposals", logits, deltas)
         anchors = self.anchors(gallery_maps.conv4)
-        return [select_proposals(*each, anchors, size, params)[0] for each in zip(logits, deltas, strict=True)]
+        return [
+            select_proposals(summed, moves, anchors, size, params, alone)[0]
+            for summed, moves, alone in zip(logits, deltas, own, strict=True)
+        ]
 
     def query_embedding(self, query_maps: FeatureMaps, query: QueryInput) -> Tensor:
         """Embeddings (1 or B, D) of the query people, pooled from the query stream."""

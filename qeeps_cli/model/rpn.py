@@ -76,15 +76,23 @@ class Anchors(nn.Module):
 
 
 def select_proposals(
-    logits: Tensor, deltas: Tensor, anchors: Tensor, image_size: tuple[int, int], params: InferenceParams
+    logits: Tensor,
+    deltas: Tensor,
+    anchors: Tensor,
+    image_size: tuple[int, int],
+    params: InferenceParams,
+    own: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Proposals of one image: the best anchors, moved by their deltas, cut to the image, after NMS.
 
     logits: (N,), RPN's plus QRPN's where there is one. deltas: (N, 4) of the RPN: regression is query-agnostic (§4.2).
+    own: (N,), RPN's alone, where that is something else. What either of the two finds likely enough stays: QRPN adds
+    people whom RPN doubts and says which are looked at first, but one it does not recognise is not lost by it.
     Returns boxes (P, 4) xyxy and their logits (P,), descending, P ≤ params.proposals; P may be 0.
     """
     if params.min_objectness > 0:
-        keep = (logits.sigmoid() >= params.min_objectness).nonzero().squeeze(1)
+        likely = logits if own is None else torch.maximum(logits, own)
+        keep = (likely.sigmoid() >= params.min_objectness).nonzero().squeeze(1)
         logits, deltas, anchors = logits[keep], deltas[keep], anchors[keep]
     logits, order = logits.topk(min(params.pre_nms, len(logits)))
     boxes = decode(RPN_CODER, deltas[order], anchors[order])
