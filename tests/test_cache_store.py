@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from cache_samples import FINGERPRINT, SIZE, digest, fill, found, read, refuse, same, same_frames, segments
 
+from qeeps_cli.cache import store as store_module
 from qeeps_cli.cache import table
 from qeeps_cli.cache.store import Cache, canonical_json
 from qeeps_cli.errors import CacheError, NotANumberError
@@ -99,6 +100,16 @@ def test_other_queries_miss(folder):
             store = cache.pairs(FINGERPRINT, digest(query), box)
             assert digest("a") not in store and len(store) == 0
         assert digest("a") not in cache.frames(FINGERPRINT)
+
+
+def test_another_way_of_comparing_misses_pairs_and_no_frames(folder, monkeypatch):
+    with Cache(folder, warn=refuse) as cache:
+        cache.pairs(FINGERPRINT, digest("query"), BOX).add(digest("a"), "a", SIZE, found("a"))
+        cache.frames(FINGERPRINT).add(digest("a"), "a", SIZE, found("a"))
+    monkeypatch.setattr(store_module, "PAIR_COMPUTATION", 99)
+    with Cache(folder, warn=refuse) as cache:
+        assert digest("a") not in cache.pairs(FINGERPRINT, digest("query"), BOX)
+        assert digest("a") in cache.frames(FINGERPRINT)
 
 
 def test_the_first_stays_unless_it_is_to_be_replaced(folder):

@@ -10,6 +10,9 @@ from qeeps_cli.cache.detections import DetectionStore, parse_digest, proposals_o
 from qeeps_cli.cache.table import Table
 from qeeps_cli.types import Box, Detections
 
+# Part of the key of pairs, and of nothing else: to be raised by whatever changes what is found of a frame for a query,
+# but not without one (the engine's COMPUTATION is part of every key).
+PAIR_COMPUTATION = 2
 _NO_BOX = (float("nan"),) * 4
 
 

@@ -17,7 +17,7 @@ from qeeps_cli.cache.columns import FILES, FRAMES, KINDS, PAIRS, Columns, Kind
 from qeeps_cli.cache.files import FileMemory
 from qeeps_cli.cache.frames import FrameStore
 from qeeps_cli.cache.merge import merge_small
-from qeeps_cli.cache.pairs import PairStore
+from qeeps_cli.cache.pairs import PAIR_COMPUTATION, PairStore
 from qeeps_cli.cache.segment import Segment, encode, read_segment
 from qeeps_cli.cache.snapshot import Snapshot
 from qeeps_cli.cache.table import Table
@@ -90,7 +90,8 @@ class Cache:
 
         Raises CacheError where a segment is of a newer version of qeeps.
         """
-        return PairStore(self._table(PAIRS, fingerprint), query_digest, box)
+        own = {**fingerprint, "pair_computation": PAIR_COMPUTATION}
+        return PairStore(self._table(PAIRS, own), query_digest, box)
 
     def digest_of(self, path: Path) -> str | None:
         """The digest of a file that did not change since it was remembered, without reading it; else None."""
