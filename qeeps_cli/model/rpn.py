@@ -87,17 +87,19 @@ def select_proposals(
 
     logits: (N,), RPN's plus QRPN's where there is one. deltas: (N, 4) of the RPN: regression is query-agnostic (§4.2).
     own: (N,), RPN's alone, where that is something else. What either of the two finds likely enough stays: QRPN adds
-    people whom RPN doubts and says which are looked at first, but one it does not recognise is not lost by it.
+    people whom RPN doubts and says which are looked at first, but one it does not recognise is not lost by it. Among
+    proposals of one person RPN's own choice stands: QRPN tells people apart, and not how well a box fits.
     Returns boxes (P, 4) xyxy and their logits (P,), descending, P ≤ params.proposals; P may be 0.
     """
+    own = logits if own is None else own
     if params.min_objectness > 0:
-        likely = logits if own is None else torch.maximum(logits, own)
-        keep = (likely.sigmoid() >= params.min_objectness).nonzero().squeeze(1)
-        logits, deltas, anchors = logits[keep], deltas[keep], anchors[keep]
+        keep = (torch.maximum(logits, own).sigmoid() >= params.min_objectness).nonzero().squeeze(1)
+        logits, own, deltas, anchors = logits[keep], own[keep], deltas[keep], anchors[keep]
     logits, order = logits.topk(min(params.pre_nms, len(logits)))
-    boxes = decode(RPN_CODER, deltas[order], anchors[order])
+    boxes, own = decode(RPN_CODER, deltas[order], anchors[order]), own[order]
     boxes = box_ops.clip_boxes_to_image(boxes, image_size)
     keep = box_ops.remove_small_boxes(boxes, MIN_SIDE)
-    boxes, logits = boxes[keep], logits[keep]
-    keep = box_ops.nms(boxes, logits, params.proposal_nms)[: params.proposals]
+    boxes, logits, own = boxes[keep], logits[keep], own[keep]
+    keep = box_ops.nms(boxes, own, params.proposal_nms)
+    keep = keep[logits[keep].argsort(descending=True, stable=True)[: params.proposals]]
     return boxes[keep], logits[keep]
