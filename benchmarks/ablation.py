@@ -1,13 +1,15 @@
 """Table 1 of the paper on one's own data: what QRPN, QSimNet and QSSE add to the baseline.
 
-    python benchmarks/ablation.py --recipe RECIPE.toml --sets SETS.toml --out DIR --seeds 1 2 3
+    python benchmarks/ablation.py --recipe RECIPE.toml --sets SETS.toml --out DIR --seeds 1 2 3 [--unguided-start]
 
 For each seed, the stages of the recipe before `qeeps` are trained once (they have no query guidance), and every
 variant then trains the stage `qeeps` from that checkpoint, on the same steps of the same data; for `oim` these are more
 steps of the baseline. With `guidance_only` in the recipe all but the guidance stays as it is: the baseline is what the
 others start from, without whatever guidance it has, and QRPN or QSimNet alone is taken from the network trained with
 both. They share no weights; trained alone, QSimNet would see RoIs of RPN's choice alone, and gradients would be clipped
-by another norm. SETS.toml lists what to evaluate on, --data-root is what paths in both files are relative to:
+by another norm. --unguided-start takes the guidance out of the recipe's init, a trained network, so that the blocks of
+all variants begin anew, as the paper's do. SETS.toml lists what to evaluate on, --data-root is what paths in both files
+are relative to:
 
     [[set]]
     name = "val"
@@ -20,6 +22,8 @@ by another norm. SETS.toml lists what to evaluate on, --data-root is what paths 
 acts in the exact mode only; in the others, its rows show what training with it did to the rest. Without QSimNet there
 is only the cosine to score cached detections with, and the baseline's protocol stands in. --mode oim ranks all rows by
 it.
+
+"against oim" is what the same queries gain over the baseline of the same seed, with the standard error over queries.
 
 The same command goes on where it stopped: finished runs are skipped, begun ones resumed, evaluated ones read from
 DIR/seedN/VARIANT/*.json. `--no-train` makes the table of what is there.
@@ -40,6 +44,7 @@ from typing import Any
 import torch
 from timing import table
 
+from qeeps_cli.cache.pairs import PAIR_COMPUTATION
 from qeeps_cli.cache.store import Cache
 from qeeps_cli.datasets.frames import FrameSet
 from qeeps_cli.datasets.listed import read_sets
@@ -49,9 +54,10 @@ from qeeps_cli.evaluation.protocols import limit
 from qeeps_cli.evaluation.runner import DET_THRESH, MODES, BenchmarkOptions, run_benchmark
 from qeeps_cli.model.config import VARIANTS, InferenceParams, ModelConfig
 from qeeps_cli.model.qeeps import QEEPS
+from qeeps_cli.searching.engine import COMPUTATION
 from qeeps_cli.searching.loading import batch_size, load_engine
 from qeeps_cli.training.config import TrainConfig, read_recipe
-from qeeps_cli.training.initialise import initialise
+from qeeps_cli.training.initialise import initialise, terms_of
 from qeeps_cli.training.run import train
 from qeeps_cli.training.run_state import STATE, load_state
 from qeeps_cli.training.trainer import Interrupted, Progress
@@ -150,9 +156,16 @@ def train_all(
 
 
 def unguided(recipe: TrainConfig, out: Path) -> Path:
-    """The recipe's init without its guidance, as a checkpoint in `out`. Raises UsageError where there is no init."""
-    if recipe.init is None:
-        raise UsageError("--unguided-start takes the guidance out of the recipe's init: name a checkpoint there.")
+    """The recipe's init without its guidance, as a checkpoint in `out`.
+
+    Raises UsageError where init is no checkpoint of a network whose ID Net the recipe's model can take over.
+    """
+    model = replace(recipe.model, variant="oim")
+    if recipe.init is None or not initialise(QEEPS(model), recipe.init):
+        raise UsageError(
+            "--unguided-start takes the guidance out of the recipe's init: name a trained checkpoint there, got "
+            f"{recipe.init}."
+        )
     return write_part(recipe.model, "oim", recipe.init, out / START)
 
 
@@ -163,7 +176,9 @@ def write_part(config: ModelConfig, variant: str, source: Path, out: Path) -> Pa
     model = QEEPS(replace(config, variant=variant))
     initialise(model, source)
     out.mkdir(parents=True, exist_ok=True)
-    save_checkpoint(out / f"{GUIDED}.safetensors", model, {"part_of": f"{source.parent.name}/{source.name}"})
+    terms = terms_of(source)
+    card = {"part_of": f"{source.parent.name}/{source.name}"} | ({"terms": terms} if terms else {})
+    save_checkpoint(out / f"{GUIDED}.safetensors", model, card)
     return out / f"{GUIDED}.safetensors"
 
 
@@ -210,6 +225,7 @@ def evaluate(weights: Path, frames: FrameSet, name: str, how: Evaluation, device
     variant = checkpoint.config.variant
     measured = {
         "weights": checkpoint.digest,
+        "computation": [COMPUTATION, PAIR_COMPUTATION],
         "ranking": how.name(variant),
         "det_thresh": how.det_thresh,
         "parameters": how.params.to_dict(),
@@ -218,7 +234,7 @@ def evaluate(weights: Path, frames: FrameSet, name: str, how: Evaluation, device
     }
     path = weights.with_name(f"{name}-{how.name(variant)}.json")
     kept = json.loads(path.read_text()) if path.is_file() else {}
-    if kept.get("measured") == measured and "queries" in kept:
+    if kept.get("measured") == measured:
         return kept
     frames = limit(frames, how.queries, how.frames)
     say(f"{path}: {len(frames.queries)} queries")
@@ -229,7 +245,7 @@ def evaluate(weights: Path, frames: FrameSet, name: str, how: Evaluation, device
     document = {
         "measured": measured,
         "search": result.search.to_json(),
-        "queries": [query.to_json() for query in result.search.queries],
+        "per_query": [query.to_json() for query in result.search.queries],
         "detection": result.detection.to_json() if result.detection else None,
     }
     temporary = path.with_suffix(".tmp")
@@ -243,20 +259,17 @@ def folder(out: Path, seed: int, name: str) -> Path:
 
 
 def summary(results: Sequence[dict[str, Any]]) -> str:
-    """A Markdown table for each set: mean ± standard deviation over the seeds, in per cent.
-
-    "against oim": see `gain`.
-    """
+    """A Markdown table for each set: mean ± standard deviation over the seeds, and what `gain` says, in per cent."""
     groups: dict[str, dict[tuple[str, str], list[dict]]] = defaultdict(lambda: defaultdict(list))
     for result in results:
         groups[result["set"]][result["variant"], result["measured"]["ranking"]].append(result)
     header = ["network", "ranking", "seeds", "mAP", "against oim", "top-1", "max recall"]
     parts = []
     for name, variants in groups.items():
+        baseline = [each for (variant, _), found in variants.items() if variant == "oim" for each in found]
         rows = []
         for (variant, ranking), found in variants.items():
             mean_ap, top1, recall = (mean([each["search"][key] for each in found]) for key in MEASURES)
-            baseline = [each for (name, _), rest in variants.items() for each in rest if name == "oim"]
             against = "" if variant == "oim" else gain(found, baseline)
             rows.append([variant, ranking, str(len(found)), mean_ap, against, top1, recall])
         queries = next(iter(variants.values()))[0]["search"]["queries"]
@@ -284,7 +297,7 @@ def gain(found: Sequence[dict[str, Any]], baseline: Sequence[dict[str, Any]]) ->
 
 
 def _average_precisions(result: dict[str, Any]) -> dict[str, float]:
-    return {query["query"]: query["ap"] for query in result["queries"]}
+    return {query["query"]: query["ap"] for query in result["per_query"]}
 
 
 def mean(values: Sequence[float | None]) -> str:

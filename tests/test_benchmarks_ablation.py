@@ -8,7 +8,7 @@ from threading import Event
 import pytest
 import torch
 from conftest import REPOSITORY
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from training_sets import write_scene
 
 sys.path.insert(0, str(REPOSITORY / "benchmarks"))
@@ -72,7 +72,7 @@ def result(seed, variant, aps, recall=None):
     search = {"mAP": sum(aps) / len(aps), "top1": 0.5, "max_recall": recall, "queries": len(aps)}
     queries = [{"query": name, "ap": ap} for name, ap in zip("abcdefg", aps, strict=False)]
     row = {"seed": seed, "variant": variant, "set": "val", "measured": {"ranking": "exact"}}
-    return row | {"search": search, "queries": queries}
+    return row | {"search": search, "per_query": queries}
 
 
 def test_no_results_make_no_table():
@@ -179,12 +179,18 @@ def test_on_a_frozen_network_parts_come_from_the_whole(recipe, tmp_path):
 
 
 def test_a_start_without_guidance_holds_the_rest_as_it_was(recipe, tmp_path):
-    with pytest.raises(UsageError, match="--unguided-start .* name a checkpoint"):
+    with pytest.raises(UsageError, match="--unguided-start .* name a trained checkpoint there, got None"):
         unguided(recipe, tmp_path)
     whole = QEEPS(recipe.model)
-    save_checkpoint(tmp_path / "whole.safetensors", whole, {}, half=False)
+    resnet = {name: tensor for name, tensor in whole.basenet.state_dict().items() if "qsse" not in name}
+    save_file(resnet, tmp_path / "resnet.safetensors")
+    with pytest.raises(UsageError, match="name a trained checkpoint there, got .*resnet"):
+        unguided(replace(recipe, init=tmp_path / "resnet.safetensors"), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    save_checkpoint(tmp_path / "whole.safetensors", whole, {"terms": "for research"}, half=False)
     start = unguided(replace(recipe, init=tmp_path / "whole.safetensors"), tmp_path / "out")
     assert read_checkpoint(start).config.variant == "oim"
+    assert read_checkpoint(start).card["terms"] == "for research"
     names = set(load_file(start))
     assert names and not [name for name in names if name.startswith(GUIDED)]
     whole.eval()

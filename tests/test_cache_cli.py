@@ -7,8 +7,9 @@ import tempfile
 
 import h5py
 import pytest
-from cache_samples import FINGERPRINT, fill, reseal, segments
+from cache_samples import FINGERPRINT, SIZE, digest, fill, found, refuse, reseal, segments
 
+from qeeps_cli.cache import store
 from qeeps_cli.errors import ExitCode
 
 pytest_plugins = ["preloaded"]
@@ -30,6 +31,16 @@ def test_info(folder, preloaded):
     assert lines[0].startswith(f"{folder}: 2 segments, ") and lines[1].split()[0] == "rows"
     assert [line.split()[0] for line in lines[2:4]] == ["2", "3"] and "frames, abababababab, float32" in lines[2]
     assert lines[4:] == ["not used:", "  x\\x1b[31m\\udce9.txt: not named like a segment of this version"]
+
+
+def test_info_tells_pairs_of_another_version(folder, preloaded, monkeypatch):
+    for made_by in (store.PAIR_COMPUTATION, 1):
+        monkeypatch.setattr(store, "PAIR_COMPUTATION", made_by)
+        with store.Cache(folder, warn=refuse) as cache:
+            cache.pairs(FINGERPRINT, digest("query"), None).add(digest("a"), "a", SIZE, found("a"))
+    lines = preloaded.run("cache", "info", folder).stdout.decode("ascii").splitlines()
+    titles = [line.partition("pairs")[2] for line in lines[2:] if "pairs" in line]
+    assert sorted(titles) == [", abababababab, float32", ", abababababab, float32, as another version compares"]
 
 
 def test_info_as_json(folder, preloaded):

@@ -227,11 +227,33 @@ def test_selection(logits, anchors, params, boxes, kept):
     ],
 )
 def test_what_rpn_or_the_sum_finds_likely_stays_in_the_order_of_the_sum(summed, boxes, kept):
-    found = select_proposals(
-        torch.tensor(summed), torch.zeros(2, 4), torch.tensor([LEFT, RIGHT]), (96, 128),
-        InferenceParams(min_objectness=0.5), torch.tensor([1.0, -1.0]),
+    assert guided([1.0, -1.0], summed, [LEFT, RIGHT], min_objectness=0.5) == (boxes, kept)
+
+
+def guided(rpn_logits: list[float], summed: list[float], anchors: list[list[float]], **params) -> tuple[list, list]:
+    boxes, kept = select_proposals(
+        torch.tensor(summed), torch.zeros(len(summed), 4), torch.tensor(anchors).reshape(-1, 4), (96, 128),
+        InferenceParams(**params), torch.tensor(rpn_logits),
     )  # fmt: skip
-    assert (found[0].tolist(), found[1].tolist()) == (boxes, kept)
+    return boxes.tolist(), kept.tolist()
+
+
+@pytest.mark.parametrize(
+    ("rpn_logits", "summed", "anchors", "params", "boxes", "kept"),
+    [
+        ([2.0, 1.0], [1.0, 3.0], [LEFT, LEFT_TOO], {}, [LEFT], [1.0]),  # RPN's box, though QRPN likes the other one
+        ([2.0, 1.0], [1.0, 2.0], [LEFT, RIGHT], {}, [RIGHT, LEFT], [2.0, 1.0]),
+        ([2.0, 1.0], [1.0, 2.0], [LEFT, RIGHT], {"proposals": 1}, [RIGHT], [2.0]),  # of too many, the sum's
+        ([5.0, 1.0], [-5.0, 2.0], [LEFT, RIGHT], {"pre_nms": 1}, [LEFT], [-5.0]),  # either's best is a candidate
+        ([1.0, 1.0], [0.0, 5.0], [LEFT, RIGHT], {"pre_nms": 1}, [RIGHT], [5.0]),
+        ([-9.0, -9.0], [-9.5, -8.0], [LEFT, RIGHT], {"min_objectness": 0.0}, [RIGHT, LEFT], [-8.0, -9.5]),
+        ([], [], [], {}, [], []),
+    ],
+)
+def test_rpn_chooses_among_boxes_of_one_person_and_the_sum_among_people(
+    rpn_logits, summed, anchors, params, boxes, kept
+):
+    assert guided(rpn_logits, summed, anchors, **params) == (boxes, kept)
 
 
 @torch.no_grad()

@@ -286,6 +286,7 @@ def test_frames_reach_workers_as_they_are():
 
 def test_errors_of_workers_have_the_exit_code_that_they_have_here(cluster, weights, tmp_path):
     """A cache folder that is another one on the worker's machine, and a machine that computes differently."""
+    from qeeps_cli.cache.pairs import PAIR_COMPUTATION
     from qeeps_cli.distributed.cluster import load_ray
     from qeeps_cli.distributed.task import Task, WorkerError, frame_columns, parse_answer
     from qeeps_cli.distributed.worker import Indexer
@@ -293,9 +294,13 @@ def test_errors_of_workers_have_the_exit_code_that_they_have_here(cluster, weigh
     from qeeps_cli.weights import load_model, read_checkpoint
 
     network = load_model(read_checkpoint(weights))
-    for fingerprint, code, text in ((None, ExitCode.CACHE, "share"), ({}, ExitCode.USAGE, "precision")):
+    for fingerprint, pairs, code, text in (
+        (None, PAIR_COMPUTATION, ExitCode.CACHE, "share"),
+        ({}, PAIR_COMPUTATION, ExitCode.USAGE, "precision"),
+        (None, 99, ExitCode.USAGE, f"others do .pair_computation {PAIR_COMPUTATION}, expected 99"),
+    ):
         task = Task(
-            network, "d", InferenceParams(), "cpu", fingerprint, tmp_path, "mark", {}, None, 10**6, False
+            network, "d", InferenceParams(), "cpu", fingerprint, tmp_path, "mark", {}, None, 10**6, False, (), pairs
         )  # fmt: skip
         (failure,) = Indexer(load_ray().put(task))(frame_columns([]))["answer"]
         with pytest.raises(WorkerError, match=text) as caught:

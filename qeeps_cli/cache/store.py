@@ -88,10 +88,11 @@ class Cache:
     def pairs(self, fingerprint: Mapping[str, Any], query_digest: str, box: Box | None) -> PairStore:
         """Detections of frames for one query: its file's digest and its box in xyxy pixels, None: the whole picture.
 
+        fingerprint: as of frames; what pairs alone depend on joins it.
         Raises CacheError where a segment is of a newer version of qeeps.
         """
-        own = {**fingerprint, "pair_computation": PAIR_COMPUTATION}
-        return PairStore(self._table(PAIRS, own), query_digest, box)
+        key = {**fingerprint, "pair_computation": PAIR_COMPUTATION}
+        return PairStore(self._table(PAIRS, key), query_digest, box)
 
     def digest_of(self, path: Path) -> str | None:
         """The digest of a file that did not change since it was remembered, without reading it; else None."""

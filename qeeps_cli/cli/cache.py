@@ -161,8 +161,13 @@ def _as_text(folder: Path, found: "Survey", groups: "list[Group]") -> list[str]:
 
 def _title(group: "Group") -> str:
     """What tells the groups of a usual cache apart; --json has the whole fingerprint."""
+    from qeeps_cli.cache.pairs import PAIR_COMPUTATION
+
     computed = [group.fingerprint.get(name) for name in ("weights", "device", "precision")]
-    return ", ".join([group.kind, *(str(value)[:12] for value in computed if value)])
+    words = [group.kind, *(str(value)[:12] for value in computed if value)]
+    if group.kind == "pairs" and group.fingerprint.get("pair_computation") != PAIR_COMPUTATION:
+        words.append("as another version compares")
+    return ", ".join(words)
 
 
 def _unused(found: "Survey") -> list[tuple[str, str]]:

@@ -42,7 +42,7 @@ def _is_texts(value: Any) -> bool:
 # What the readers' options have to be, which may come from a user's file: whether a value is that, and how to say it.
 _OPTIONS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "annotations": (_is_text, "a text"),
-    "queries": (lambda value: value is None or _is_text(value), "a text"),
+    "queries": (lambda value: value is None or _is_text(value), "a text or nothing"),
     "split": (_is_text, "a text"),
     "extra": (_is_texts, "a list of texts"),
     "gallery_size": (lambda value: type(value) is int or _is_text(value), 'a whole number or "all"'),

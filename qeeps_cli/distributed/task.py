@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from qeeps_cli.cache.pairs import PAIR_COMPUTATION
 from qeeps_cli.cache.store import Snapshots
 from qeeps_cli.errors import ExitCode, QeepsError
 from qeeps_cli.model.config import InferenceParams
@@ -41,6 +42,7 @@ class Task:
     max_pixels: int
     refresh: bool
     queries: tuple[QueryPicture, ...] = ()
+    pair_computation: int = PAIR_COMPUTATION  # of the driver
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from qeeps_cli.cache.folder import NotWritableError, marked
+from qeeps_cli.cache.pairs import PAIR_COMPUTATION
 from qeeps_cli.cache.store import Cache
 from qeeps_cli.device import resolve_device
 from qeeps_cli.distributed.objects import read
@@ -111,9 +112,11 @@ def engine_of(task: Task) -> Engine:
     """Raises DeviceError, and ClusterError where this machine does not compute as the driver expects."""
     engine = make_engine(task.model, resolve_device(task.device), task.params, task.weights_digest, by_name=True)
     own = engine.fingerprint()
-    if task.fingerprint not in (None, own):
-        differing = [name for name in own if own[name] != task.fingerprint.get(name)]
-        told = ", ".join(f"{name} {own[name]}, expected {task.fingerprint.get(name)}" for name in differing)
+    expected = {**(own if task.fingerprint is None else task.fingerprint), "pair_computation": task.pair_computation}
+    own["pair_computation"] = PAIR_COMPUTATION
+    differing = [name for name in own if own[name] != expected.get(name)]
+    if differing:
+        told = ", ".join(f"{name} {own[name]}, expected {expected.get(name)}" for name in differing)
         raise ClusterError(
             f"this machine does not compute what the others do ({told}). Use machines of one kind, the same version "
             "of qeeps on all of them, and for a search with --gpus-per-worker start it on a machine with such a GPU."

@@ -74,17 +74,16 @@ class QEEPS(nn.Module):
         query: QueryInput | None,
         params: InferenceParams,
     ) -> list[Tensor]:
-        """Proposals of each image of size (H, W), (P_i, 4) xyxy; with a query and a QRPN, logits are the sum of both
-        (§4.2)."""
-        own, deltas = self.rpn(gallery_maps.conv4)
-        logits = own
+        """Proposals of each image of size (H, W), (P_i, 4) xyxy. With a query and a QRPN the sum of both logits orders
+        them (§4.2), and RPN's choose among those that overlap (docs/decisions.md)."""
+        rpn_logits, deltas = self.rpn(gallery_maps.conv4)
+        logits = rpn_logits
         if query is not None and self.qrpn is not None:
-            logits = own + self.qrpn(gallery_maps.conv4, query_maps.conv4, query.boxes)
+            logits = rpn_logits + self.qrpn(gallery_maps.conv4, query_maps.conv4, query.boxes)
         _require_numbers("the proposals", logits, deltas)
         anchors = self.anchors(gallery_maps.conv4)
         return [
-            select_proposals(summed, moves, anchors, size, params, alone)[0]
-            for summed, moves, alone in zip(logits, deltas, own, strict=True)
+            select_proposals(logits[i], deltas[i], anchors, size, params, rpn_logits[i])[0] for i in range(len(logits))
         ]
 
     def query_embedding(self, query_maps: FeatureMaps, query: QueryInput) -> Tensor:

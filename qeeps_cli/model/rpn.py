@@ -81,25 +81,26 @@ def select_proposals(
     anchors: Tensor,
     image_size: tuple[int, int],
     params: InferenceParams,
-    own: Tensor | None = None,
+    rpn_logits: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Proposals of one image: the best anchors, moved by their deltas, cut to the image, after NMS.
 
     logits: (N,), RPN's plus QRPN's where there is one. deltas: (N, 4) of the RPN: regression is query-agnostic (§4.2).
-    own: (N,), RPN's alone, where that is something else. What either of the two finds likely enough stays: QRPN adds
-    people whom RPN doubts and says which are looked at first, but one it does not recognise is not lost by it. Among
-    proposals of one person RPN's own choice stands: QRPN tells people apart, and not how well a box fits.
+    rpn_logits: (N,), RPN's alone, where they are something else. What either finds likely enough is a candidate, so
+    that QRPN adds people whom RPN doubts, and nobody is lost whom it does not recognise. Among candidates that overlap
+    RPN chooses (deviation from §4.2, docs/decisions.md): QRPN tells people apart, and not how well a box fits. Of more
+    than params.proposals boxes those with the largest sums are left.
     Returns boxes (P, 4) xyxy and their logits (P,), descending, P ≤ params.proposals; P may be 0.
     """
-    own = logits if own is None else own
+    rpn_logits = logits if rpn_logits is None else rpn_logits
+    likely = torch.maximum(logits, rpn_logits)
+    likely, order = likely.topk(min(params.pre_nms, len(likely)))
     if params.min_objectness > 0:
-        keep = (torch.maximum(logits, own).sigmoid() >= params.min_objectness).nonzero().squeeze(1)
-        logits, own, deltas, anchors = logits[keep], own[keep], deltas[keep], anchors[keep]
-    logits, order = logits.topk(min(params.pre_nms, len(logits)))
-    boxes, own = decode(RPN_CODER, deltas[order], anchors[order]), own[order]
-    boxes = box_ops.clip_boxes_to_image(boxes, image_size)
+        order = order[likely.sigmoid() >= params.min_objectness]
+    logits, rpn_logits = logits[order], rpn_logits[order]
+    boxes = box_ops.clip_boxes_to_image(decode(RPN_CODER, deltas[order], anchors[order]), image_size)
     keep = box_ops.remove_small_boxes(boxes, MIN_SIDE)
-    boxes, logits, own = boxes[keep], logits[keep], own[keep]
-    keep = box_ops.nms(boxes, own, params.proposal_nms)
+    boxes, logits, rpn_logits = boxes[keep], logits[keep], rpn_logits[keep]
+    keep = box_ops.nms(boxes, rpn_logits, params.proposal_nms)
     keep = keep[logits[keep].argsort(descending=True, stable=True)[: params.proposals]]
     return boxes[keep], logits[keep]

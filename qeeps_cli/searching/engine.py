@@ -18,7 +18,8 @@ from qeeps_cli.model.preprocess import prepare_frame, prepare_query
 from qeeps_cli.model.qeeps import QEEPS, Found, QueryInput
 from qeeps_cli.types import Box, Detections
 
-# Part of every cache key: to be raised by whatever changes detections for the same weights and parameters.
+# Part of every cache key: to be raised by whatever changes detections for the same weights and parameters. Of pairs
+# alone there is PAIR_COMPUTATION (cache/pairs.py).
 COMPUTATION = 2
 KEPT_SIZES = 4  # gallery sizes for which a query stays encoded: megabytes each
 
@@ -82,7 +83,8 @@ class Engine:
         return other
 
     def fingerprint(self) -> dict[str, Any]:
-        """All that decides what is found in a picture, as JSON types: the key of everything that is kept."""
+        """All that decides what is found in a picture, as JSON types: the key of everything that is kept (pairs add
+        PAIR_COMPUTATION)."""
         return {
             "computation": COMPUTATION,
             "weights": self.weights_digest,

@@ -114,7 +114,8 @@ def detector_forward(
 ) -> tuple[dict[str, Tensor], SampledRoIs, RoIOutput]:
     """RPN and RoI head on gallery maps: their four losses, the RoIs sampled and the heads' output on them.
 
-    extra_logits: QRPN's, added to RPN's for choosing proposals (§4.2).
+    extra_logits: QRPN's, added to RPN's for choosing proposals (§4.2; by the sum alone, which a search does not do:
+    here each person's own box is among the candidates, and none can be lost).
     """
     logits, deltas = model.rpn(gallery_maps.conv4)
     anchors = model.anchors(gallery_maps.conv4)

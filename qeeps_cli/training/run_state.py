@@ -49,7 +49,8 @@ def _only_stages(recipe: dict, names: list[str]) -> dict:
 
 
 def _with_defaults(recipe: dict) -> dict:
-    """The recipe with the keys that it had no word for when the run began: at their defaults they change nothing."""
+    """The recipe with the keys, at its top and in its stages, that it had no word for when the run began: the default
+    of a new key is what was done before it."""
     top = {f.name: f.default for f in fields(TrainConfig) if f.default is not MISSING}
     stage = json.loads(json.dumps(asdict(StageConfig())))
     return {**top, **recipe, "stages": {name: stage | values for name, values in recipe["stages"].items()}}
