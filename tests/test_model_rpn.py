@@ -256,6 +256,21 @@ def test_rpn_chooses_among_boxes_of_one_person_and_the_sum_among_people(
     assert guided(rpn_logits, summed, anchors, **params) == (boxes, kept)
 
 
+def test_what_is_unlikely_does_not_decide_between_equal_ones():
+    """Half-precision logits are often equal; what a frame shows would else not be what caches hold of it."""
+    random = torch.Generator().manual_seed(1)
+    corners = torch.rand(4000, 2, generator=random) * torch.tensor([60.0, 40.0])
+    anchors = torch.cat([corners, corners + 30], dim=1)
+    logits = torch.randint(-3, 3, (4000,), generator=random).float()
+    likely = logits.sigmoid() >= 0.2
+
+    def chosen(kept: torch.Tensor) -> torch.Tensor:
+        deltas = torch.zeros(int(kept.sum()), 4)
+        return select_proposals(logits[kept], deltas, anchors[kept], (96, 128), InferenceParams(proposals=40))[0]
+
+    assert torch.equal(chosen(torch.ones_like(likely)), chosen(likely))
+
+
 @torch.no_grad()
 def test_somebody_whom_qrpn_does_not_recognise_is_proposed_all_the_same():
     model = small_network("qeeps")

@@ -94,9 +94,11 @@ def select_proposals(
     """
     rpn_logits = logits if rpn_logits is None else rpn_logits
     likely = torch.maximum(logits, rpn_logits)
-    likely, order = likely.topk(min(params.pre_nms, len(likely)))
     if params.min_objectness > 0:
-        order = order[likely.sigmoid() >= params.min_objectness]
+        keep = (likely.sigmoid() >= params.min_objectness).nonzero().squeeze(1)
+        likely, logits, rpn_logits = likely[keep], logits[keep], rpn_logits[keep]
+        deltas, anchors = deltas[keep], anchors[keep]
+    order = likely.topk(min(params.pre_nms, len(likely))).indices
     logits, rpn_logits = logits[order], rpn_logits[order]
     boxes = box_ops.clip_boxes_to_image(decode(RPN_CODER, deltas[order], anchors[order]), image_size)
     keep = box_ops.remove_small_boxes(boxes, MIN_SIDE)
