@@ -156,25 +156,25 @@ def train_all(
 
 
 def unguided(recipe: TrainConfig, out: Path) -> Path:
-    """The recipe's init without its guidance, as a checkpoint in `out`.
-
-    Raises UsageError where init is no checkpoint of a network whose ID Net the recipe's model can take over.
-    """
-    model = replace(recipe.model, variant="oim")
-    if recipe.init is None or not initialise(QEEPS(model), recipe.init):
+    """The recipe's init without its guidance, as a checkpoint in `out`. Raises UsageError where there is no init."""
+    if recipe.init is None:
         raise UsageError(
-            "--unguided-start takes the guidance out of the recipe's init: name a trained checkpoint there, got "
-            f"{recipe.init}."
+            "--unguided-start takes the guidance out of the recipe's init: name a trained checkpoint there, got None."
         )
     return write_part(recipe.model, "oim", recipe.init, out / START)
 
 
 def write_part(config: ModelConfig, variant: str, source: Path, out: Path) -> Path:
-    """A checkpoint of what of `source` the variant has. Raises DataError where `out` holds a run of its own."""
+    """A checkpoint of what of `source` the variant has.
+
+    Raises DataError where `out` holds a run of its own, and UsageError where the source is no network whose ID Net the
+    model can take over: heads would be drawn anew each time.
+    """
     if (out / STATE).is_file():
         raise DataError(f"{out} holds a run that was trained by itself, not a part of {source}. Give another --out.")
     model = QEEPS(replace(config, variant=variant))
-    initialise(model, source)
+    if not initialise(model, source):
+        raise UsageError(f"the recipe's init has no trained ID Net: name a trained checkpoint there, got {source}.")
     out.mkdir(parents=True, exist_ok=True)
     terms = terms_of(source)
     card = {"part_of": f"{source.parent.name}/{source.name}"} | ({"terms": terms} if terms else {})
