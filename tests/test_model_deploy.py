@@ -67,10 +67,10 @@ def test_the_network_for_searching_finds_the_same(variant, roi_head):
 
 @pytest.mark.parametrize("backbone", ["resnet18", "resnet50"])
 @pytest.mark.parametrize("stride_in_1x1", [False, True])
-@pytest.mark.parametrize("roi_head", ROI_HEADS)
+@pytest.mark.parametrize(("roi_head", "id_stride"), [*((head, 32) for head in ROI_HEADS), ("fine", 16), ("pixels", 16)])
 @torch.inference_mode()
-def test_maps_and_heads_are_the_same(backbone, stride_in_1x1, roi_head):
-    model = small_network(backbone=backbone, stride_in_1x1=stride_in_1x1, roi_head=roi_head)
+def test_maps_and_heads_are_the_same(backbone, stride_in_1x1, roi_head, id_stride):
+    model = small_network(backbone=backbone, stride_in_1x1=stride_in_1x1, roi_head=roi_head, id_stride=id_stride)
     fast = for_search(model, CPU, torch.float32)
     query = model.basenet.stem(pictures(1, seed=7))
     maps = model.basenet(pictures(2), query)

@@ -2,8 +2,9 @@
 
 import pytest
 import torch
-from networks import person_boxes, pictures, random_maps, randomise, small_config, small_network
+from networks import FEW, person_boxes, pictures, random_maps, randomise, small_config, small_network
 
+from qeeps_cli.errors import UsageError
 from qeeps_cli.model.basenet import FeatureMaps
 from qeeps_cli.model.config import ModelConfig
 from qeeps_cli.model.qeeps import QEEPS
@@ -39,6 +40,36 @@ def test_identification_is_a_resnet_on_192x96_pixels_and_averages_three_stripes(
     cells, stripes = seen[2][1], features.reshape(512, 3)  # of each channel from the topmost down
     for i in range(3):
         torch.testing.assert_close(stripes[:, i], cells[0, :, 2 * i : 2 * i + 2].mean(dim=(1, 2)))
+
+
+@pytest.mark.parametrize("roi_head", ["fine", "pixels"])
+@pytest.mark.parametrize(("backbone", "stride_in_1x1"), [("resnet18", False), ("resnet50", False), ("resnet50", True)])
+@torch.no_grad()
+def test_conv5_at_a_stride_of_16_keeps_conv4s_cells(roi_head, backbone, stride_in_1x1):
+    """Each of three stripes is then four rows of cells; nothing of detection changes, and names and shapes do not."""
+    changes = {"backbone": backbone, "stride_in_1x1": stride_in_1x1, "roi_head": roi_head}
+    model, usual = small_network(**changes, id_stride=16), small_network(**changes)
+    head, maps = model.roi_head, random_maps(1)
+    seen = []
+    head.id_layer4.register_forward_hook(lambda module, inputs, output: seen.extend((inputs[0], output)))
+    maps = maps._replace(conv3=torch.rand(1, head.id_layer3[0].conv1.in_channels, 12, 16))
+    stripes = head.features(maps, [BOX]).reshape(-1, 3)  # of each channel from the topmost down
+    before, cells = seen
+    assert before.shape[2:] == cells.shape[2:] == (12, 6) and 3 * cells.shape[1] == head.id_net.in_features
+    for i in range(3):
+        torch.testing.assert_close(stripes[:, i], cells[0, :, 4 * i : 4 * i + 4].mean(dim=(1, 2)))
+    usual.load_state_dict(model.state_dict())  # the same names and shapes
+    for own, other in zip(model(pictures(1), None, FEW), usual(pictures(1), None, FEW), strict=True):
+        assert own.boxes.equal(other.boxes) and len(own.boxes) and not own.embeddings.allclose(other.embeddings)
+
+
+@pytest.mark.parametrize(
+    ("roi_head", "stride", "named"),
+    [("pixels", 8, "32 or 16, got 8"), ("separate", 16, "fine and pixels, got 'separate'"), ("pixels", "16", "16'")],
+)
+def test_a_stride_that_a_head_cannot_have_is_refused(roi_head, stride, named):
+    with pytest.raises(UsageError, match=named):
+        ModelConfig(roi_head=roi_head, id_stride=stride)
 
 
 @torch.no_grad()

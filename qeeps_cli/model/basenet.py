@@ -127,6 +127,14 @@ def build_resnet(config: ModelConfig) -> ResNet:
     return resnet
 
 
+def keep_cells(layer: nn.Sequential) -> nn.Sequential:
+    """A ResNet's layer without the stride of its first block, so that it has as many cells as the one before it."""
+    for module in layer[0].modules():
+        if isinstance(module, nn.Conv2d):
+            module.stride = (1, 1)
+    return layer
+
+
 def _last_norm(block: nn.Module) -> nn.BatchNorm2d:
     return block.bn3 if isinstance(block, Bottleneck) else block.bn2
 

@@ -6,6 +6,7 @@ from typing import Any
 from qeeps_cli.errors import UsageError
 
 ROI_HEADS = ("shared", "separate", "fine", "pixels")
+ID_STRIDES = (32, 16)
 BACKBONES = ("resnet18", "resnet34", "resnet50", "resnet101")
 
 # Table 1: which query-guided blocks each ablation has: (QSSE, QRPN, QSimNet).
@@ -27,7 +28,8 @@ class ModelConfig:
     person of a bare crop is brought to. stride_in_1x1: the ResNet-50/101 blocks have their stride in the first 1×1
     convolution, as in the original Caffe and Keras ResNets, instead of in the 3×3. roi_head: "shared" is the paper's
     ClsIdenNet, "separate" gives detection and identification a conv5 each, "fine" lets identification look at conv3's
-    map with a conv4 and conv5 of its own, "pixels" at the picture with a whole ResNet of its own (deviations,
+    map with a conv4 and conv5 of its own, "pixels" at the picture with a whole ResNet of its own. id_stride: of the
+    conv5 that fine and pixel heads identify by: 32, ResNet's, or 16, which keeps conv4's cells (deviations,
     docs/decisions.md).
     """
 
@@ -44,6 +46,7 @@ class ModelConfig:
     crop_height: int = 200
     stride_in_1x1: bool = False
     roi_head: str = "shared"
+    id_stride: int = 32
 
     def __post_init__(self):
         for field in fields(self):
@@ -58,6 +61,13 @@ class ModelConfig:
             raise UsageError(f"the variant must be one of {', '.join(VARIANTS)}, got {self.variant!r}.")
         if self.roi_head not in ROI_HEADS:
             raise UsageError(f"the RoI head must be one of {', '.join(ROI_HEADS)}, got {self.roi_head!r}.")
+        if self.id_stride not in ID_STRIDES:
+            raise UsageError(f"id_stride must be {' or '.join(map(str, ID_STRIDES))}, got {self.id_stride}.")
+        if self.id_stride != ID_STRIDES[0] and self.roi_head not in ("fine", "pixels"):
+            raise UsageError(
+                f"id_stride = {self.id_stride} is for the RoI heads fine and pixels, got {self.roi_head!r}. Leave it "
+                "out, or choose one of them."
+            )
 
     @property
     def has_qsse(self) -> bool:

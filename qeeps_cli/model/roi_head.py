@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from qeeps_cli.model.basenet import FINE_STRIDE, FeatureMaps, build_resnet
+from qeeps_cli.model.basenet import FINE_STRIDE, STRIDE, FeatureMaps, build_resnet, keep_cells
 from qeeps_cli.model.box_coding import ROI_CODER, decode
 from qeeps_cli.model.config import ModelConfig
 from qeeps_cli.model.pooling import ADAPTIVE, Size, pool
@@ -133,6 +133,7 @@ class FineHeads(SeparateHeads):
     It pools conv3's map, at a stride of 8, and has a conv4 and a conv5 of its own: a person of a crowded frame covers
     4 × 9 cells at a stride of 16, in which a bag or a collar is lost. ID Net reads averages over STRIPES from head to
     feet, because where a colour is worn tells people apart too. It costs less than 14×14 through conv5 does.
+    With id_stride = 16 its conv5 keeps the 12×6 cells that its conv4 has, instead of 6×3.
     """
 
     looks_at = "conv3"
@@ -141,7 +142,8 @@ class FineHeads(SeparateHeads):
         super().__init__(config)
         resnet = build_resnet(config)
         self.pool: Pool = pool  # `deploy.for_search` may put a faster one here
-        self.id_layer3, self.id_layer4 = resnet.layer3, resnet.layer4
+        self.id_layer3 = resnet.layer3
+        self.id_layer4 = keep_cells(resnet.layer4) if config.id_stride == STRIDE else resnet.layer4
         self.id_net = nn.Linear(STRIPES * resnet.fc.in_features, config.embedding_dim)
         nn.init.zeros_(self.id_net.bias)
 
