@@ -29,7 +29,7 @@ from qeeps_cli.evaluation.metrics import SearchScore
 from qeeps_cli.evaluation.pairwise import open_query
 from qeeps_cli.evaluation.protocols import score_table
 from qeeps_cli.evaluation.runner import DET_THRESH
-from qeeps_cli.searching.engine import Engine
+from qeeps_cli.searching.engine import Engine, QueryPerson
 from qeeps_cli.searching.loading import load_engine
 from qeeps_cli.searching.scoring import Scorer
 from qeeps_cli.searching.tally import Tally
@@ -121,7 +121,7 @@ def scores(engine: Engine, frames: FrameSet, index: FrameIndex, people: dict[int
     grouped: Groups = defaultdict(list)
     for path, queries in of_picture.items():
         pictures = [open_query(frames, query) for query in queries]
-        embeddings = engine.embed_people(pictures[0].rgb, np.array([picture.query.box for picture in pictures]))
+        embeddings = [engine.embed_query(QueryPerson(picture.rgb, picture.query.box)) for picture in pictures]
         for query, embedding in zip(queries, embeddings, strict=True):
             found = index.score(Scorer(embedding[None], engine.closed_form()), set(query.gallery))
             score = score_table(frames, query, index.table, found)

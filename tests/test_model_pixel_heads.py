@@ -1,5 +1,8 @@
 """Pixel heads: identification looks at the picture itself, with a ResNet of its own."""
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 import torch
 from networks import FEW, person_boxes, pictures, random_maps, randomise, small_config, small_network
@@ -10,6 +13,7 @@ from qeeps_cli.model.config import ModelConfig
 from qeeps_cli.model.qeeps import QEEPS
 from qeeps_cli.model.qsse import INITIAL_EXCITATION
 from qeeps_cli.model.roi_head import PIXELS_AT_ONCE, PixelHeads, build_roi_head
+from qeeps_cli.searching.engine import Engine, QueryPerson
 from qeeps_cli.training.initialise import fill
 
 BOX = torch.tensor([[8.0, 4.0, 48.0, 84.0]])
@@ -120,11 +124,41 @@ def test_a_crowd_is_looked_at_in_parts_and_gives_what_each_alone_gives():
 
 
 @torch.no_grad()
+def test_a_query_is_looked_at_in_the_mirror_too():
+    """Half of what it is, half of what its mirror image is, which therefore is the same query; the gallery's people are
+    looked at once."""
+    head, image = random_head(), pictures(1)
+    crowd = torch.cat([BOX + i % 16 for i in range(PIXELS_AT_ONCE + 3)])
+    mirrored = torch.stack([128 - crowd[:, 2], crowd[:, 1], 128 - crowd[:, 0], crowd[:, 3]], dim=1)
+    here, there = FeatureMaps(image, None, None), FeatureMaps(image.flip(3), None, None)
+    plain, turned = head.features(here, [crowd]), head.features(there, [mirrored])
+    assert not plain.allclose(turned, rtol=1e-3)
+    torch.testing.assert_close(head.query_features(here, [crowd]), (plain + turned) / 2, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(head.query_features(there, [mirrored]), (plain + turned) / 2, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("roi_head", ["shared", "pixels"])
+def test_exact_and_cached_search_embed_a_query_alike(roi_head):
+    """In a frame as large as its own picture: what of the network needs a frame changes nothing here."""
+    engine = Engine(small_network("oim", 5, roi_head=roi_head), torch.device("cpu"), replace(FEW, min_objectness=0.0))
+    rgb = np.random.default_rng(0).integers(0, 256, (600, 800, 3), np.uint8)
+    query = QueryPerson(rgb, (100.0, 40.0, 300.0, 560.0))
+    embedding = engine.embed_query(query)
+    [found] = engine.search(query, [rgb])
+    [cached] = engine.detect([rgb])
+    order = np.argsort(-engine.score(embedding, cached.embeddings), kind="stable")
+    assert len(found.scores) > 1 and found.boxes == pytest.approx(cached.boxes[order], abs=0.5)
+    assert found.scores == pytest.approx(engine.score(embedding, cached.embeddings)[order], abs=0.02)
+    as_gallery = engine.embed_people(rgb, np.array([query.box]))[0]
+    assert (roi_head == "pixels") == (embedding @ as_gallery < 0.9999)
+
+
+@torch.no_grad()
 def test_one_query_embeds_alike_beside_any_number_of_gallery_images():
     model = small_network(roi_head="pixels")
     query = model.encode_query(pictures(1, seed=7), person_boxes(1))
     alone, _ = model.basenet(pictures(1, seed=7))
-    expected = model.embed_boxes(alone, [query.boxes])
+    expected = model.embed_queries(alone, [query.boxes])
     for count in (1, 3):
         _, query_maps = model.basenet(pictures(count), query.stem)
         assert len(query_maps.conv4) == count and len(query_maps.images) == 1  # what QSSE does not touch is seen once

@@ -12,7 +12,7 @@ from qeeps_cli.types import Box, Detections
 
 # Part of the key of pairs, and of nothing else: to be raised by whatever changes what is found of a frame for a query,
 # but not without one (the engine's COMPUTATION is part of every key).
-PAIR_COMPUTATION = 3
+PAIR_COMPUTATION = 4
 _NO_BOX = (float("nan"),) * 4
 
 

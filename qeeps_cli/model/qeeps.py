@@ -89,7 +89,7 @@ class QEEPS(nn.Module):
     def query_embedding(self, query_maps: FeatureMaps, query: QueryInput) -> Tensor:
         """Embeddings (1 or B, D) of the query people, pooled from the query stream."""
         seen = getattr(query_maps, self.roi_head.looks_at)
-        return self.embed_boxes(query_maps, list(query.boxes.expand(len(seen), -1).split(1)))
+        return self.embed_queries(query_maps, list(query.boxes.expand(len(seen), -1).split(1)))
 
     def own_maps(self, images: Tensor) -> FeatureMaps:
         """What identification looks at of images (B, 3, H, W), each paired with itself, and nothing else."""
@@ -102,6 +102,10 @@ class QEEPS(nn.Module):
     def embed_boxes(self, maps: FeatureMaps, boxes: list[Tensor]) -> Tensor:
         """Embeddings (R, D) of given boxes, (R_i, 4) xyxy input pixels per image."""
         return self.roi_head.embed(self.roi_head.features(maps, boxes))
+
+    def embed_queries(self, maps: FeatureMaps, boxes: list[Tensor]) -> Tensor:
+        """The same of query people."""
+        return self.roi_head.embed(self.roi_head.query_features(maps, boxes))
 
     def similarity(self, query_embeddings: Tensor, embeddings: Tensor) -> Tensor:
         """Scores (N,) of embeddings (N, D) against queries (N or 1, D): QSimNet's, or the cosine without one."""

@@ -80,6 +80,10 @@ class ClsIdenNet(nn.Module):
         xyxy pixels of the network's input."""
         return self.conv5(self.layer4, maps.conv4, rois, self.pool_size).mean(dim=(2, 3), dtype=torch.float32)
 
+    def query_features(self, maps: FeatureMaps, rois: list[Tensor]) -> Tensor:
+        """`features` of query people, of whom there are few and on whom all depends."""
+        return self.features(maps, rois)
+
     def embed(self, features: Tensor) -> Tensor:
         """ID Net: conv5 features (R, F) to unit-length embeddings (R, D), float32."""
         return F.normalize(_in_float32(self.id_net, features), dim=1)
@@ -158,7 +162,8 @@ class PixelHeads(FineHeads):
 
     RoIAlign reads each person's pixels, 192×96 of them whatever the person's size, in as many samples a bin as the
     person has pixels: conv1–conv3, too, may then learn what tells people apart instead of what finds them, and nothing
-    round the box is seen. A person, and the query, costs twice what fine heads take.
+    round the box is seen. A person costs twice what fine heads take, and the query, who is looked at in the mirror,
+    too, four times.
     """
 
     looks_at = "images"
@@ -171,11 +176,22 @@ class PixelHeads(FineHeads):
 
     def features(self, maps: FeatureMaps, rois: list[Tensor]) -> Tensor:
         """conv5 features (R, F · STRIPES) float32: of each channel, the averages from the topmost stripe down."""
-        people = pool(maps.images, rois, PIXELS_POOL_SIZE, stride=1, samples=ADAPTIVE)
+        people = self._people(maps, rois)
         return torch.cat([self._features(some) for some in people.split(PIXELS_AT_ONCE)])
 
+    def query_features(self, maps: FeatureMaps, rois: list[Tensor]) -> Tensor:
+        """Means of `features` and of those of the mirror images: what depends on the side that a person happens to turn
+        to the camera weighs less."""
+        people = self._people(maps, rois)
+        views = [(self._features(some) + self._features(some.flip(3))) / 2 for some in people.split(PIXELS_AT_ONCE)]
+        return torch.cat(views)
+
+    def _people(self, maps: FeatureMaps, rois: list[Tensor]) -> Tensor:
+        """Pixels (R, 3, 192, 96)."""
+        return pool(maps.images, rois, PIXELS_POOL_SIZE, stride=1, samples=ADAPTIVE)
+
     def _features(self, people: Tensor) -> Tensor:
-        """Of pixels (R, 3, 192, 96)."""
+        """Of some of `_people`."""
         people = people.to(self.id_conv1.weight.dtype).contiguous(memory_format=torch.channels_last)
         x = self.maxpool(self.id_bn1(self.id_conv1(people)).relu())
         return _stripes(self.id_layer4(self.id_layer3(self.id_layer2(self.id_layer1(x)))))
