@@ -1,6 +1,7 @@
 """The variants of Table 1, the network's size, what stays frozen, and the configuration's own checks."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -85,6 +86,14 @@ def test_a_config_survives_json_and_names_what_it_does_not_know():
         ModelConfig(backbone="vgg16")
     with pytest.raises(UsageError, match="variant must be one of oim.*'QEEPS'"):
         ModelConfig(variant="QEEPS")
+
+
+def test_caches_made_before_a_setting_was_known_stay_valid():
+    """The key has no word for id_stride where it is what it always was."""
+    usual = ModelConfig(backbone="resnet18", roi_head="pixels")
+    expected = {name: value for name, value in usual.to_dict().items() if name != "id_stride"}
+    assert usual.cache_key() == expected
+    assert replace(usual, id_stride=16).cache_key() == expected | {"id_stride": 16}
 
 
 def test_the_defaults_are_the_papers_but_for_what_decisions_declares():

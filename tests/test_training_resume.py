@@ -251,6 +251,7 @@ def test_a_run_goes_on_whose_recipe_knew_fewer_keys(tmp_path, config):
         del recipe[key]
     for key in ("qsse_lr", "smallest", "novel"):
         del recipe["stages"]["oim"][key]
+    del recipe["model"]["id_stride"]
     save_state(tmp_path, {"recipe": json.dumps(recipe), "stage": "oim", "step": 2, "done": []})
     assert load_state(tmp_path, config)["step"] == 2
     changed = replace(config, stages=config.stages | {"oim": tiny_stage(qsse_lr=2.0)})

@@ -7,6 +7,7 @@ from qeeps_cli.errors import UsageError
 
 ROI_HEADS = ("shared", "separate", "fine", "pixels")
 ID_STRIDES = (32, 16)
+ADDED_SINCE = (("id_stride", 32),)  # settings with what was done before there were caches that name them
 BACKBONES = ("resnet18", "resnet34", "resnet50", "resnet101")
 
 # Table 1: which query-guided blocks each ablation has: (QSSE, QRPN, QSimNet).
@@ -87,6 +88,11 @@ class ModelConfig:
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
+
+    def cache_key(self) -> dict[str, Any]:
+        """`to_dict` without the settings that caches of earlier versions had no word for, where they say what was done
+        then: those caches stay valid."""
+        return {name: v for name, v in self.to_dict().items() if (name, v) not in ADDED_SINCE}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "ModelConfig":

@@ -88,7 +88,7 @@ class Engine:
         return {
             "computation": COMPUTATION,
             "weights": self.weights_digest,
-            "model": self.model.config.to_dict(),
+            "model": self.model.config.cache_key(),
             "parameters": self.params.to_dict(),
             "device": self.device.type,
             "precision": str(self.dtype).removeprefix("torch."),

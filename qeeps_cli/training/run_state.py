@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from qeeps_cli.errors import DataError
+from qeeps_cli.model.config import ModelConfig
 from qeeps_cli.training.config import StageConfig, TrainConfig
 
 STATE = "state.pt"
@@ -49,11 +50,13 @@ def _only_stages(recipe: dict, names: list[str]) -> dict:
 
 
 def _with_defaults(recipe: dict) -> dict:
-    """The recipe with the keys, at its top and in its stages, that it had no word for when the run began: the default
-    of a new key is what was done before it."""
+    """The recipe with the keys, at its top, of its model and in its stages, that it had no word for when the run began:
+    the default of a new key is what was done before it."""
     top = {f.name: f.default for f in fields(TrainConfig) if f.default is not MISSING}
     stage = json.loads(json.dumps(asdict(StageConfig())))
-    return {**top, **recipe, "stages": {name: stage | values for name, values in recipe["stages"].items()}}
+    model = json.loads(json.dumps(ModelConfig().to_dict())) | recipe["model"]
+    stages = {name: stage | values for name, values in recipe["stages"].items()}
+    return {**top, **recipe, "model": model, "stages": stages}
 
 
 def _difference(found: dict, wanted: dict, prefix: str = "") -> str:
