@@ -148,9 +148,7 @@ def test_exact_and_cached_search_embed_a_query_alike(roi_head):
     [cached] = engine.detect([rgb])
     order = np.argsort(-engine.score(embedding, cached.embeddings), kind="stable")
     assert len(found.scores) > 1 and found.boxes == pytest.approx(cached.boxes[order], abs=0.5)
-    assert found.scores == pytest.approx(engine.score(embedding, cached.embeddings)[order], abs=0.02)
-    as_gallery = engine.embed_people(rgb, np.array([query.box]))[0]
-    assert (roi_head == "pixels") == (embedding @ as_gallery < 0.9999)
+    assert found.scores == pytest.approx(engine.score(embedding, cached.embeddings)[order], abs=1e-4)
 
 
 @torch.no_grad()

@@ -257,6 +257,8 @@ def test_a_run_goes_on_whose_recipe_knew_fewer_keys(tmp_path, config):
     changed = replace(config, stages=config.stages | {"oim": tiny_stage(qsse_lr=2.0)})
     with pytest.raises(DataError, match="stages.oim.qsse_lr was 1.0 and is now 2.0"):
         load_state(tmp_path, changed)
+    with pytest.raises(DataError, match="model.id_stride was 32 and is now 16"):
+        load_state(tmp_path, replace(config, model=replace(config.model, roi_head="fine", id_stride=16)))
 
 
 def test_a_new_run_has_no_state(tmp_path, config):

@@ -275,14 +275,16 @@ def test_what_a_start_brings_is_said_and_its_terms_go_on(sources, tmp_path):
     save_checkpoint(tmp_path / "start.safetensors", start, {"terms": "research only"})
     stage = tiny_stage(steps=1, trunk_lr=0.0, losses={"contrastive": 1.0})
     found = {}
-    for head, card in (("pixels", {}), ("fine", {"terms": "mine"})):
+    for head, stride, card in (("pixels", 32, {}), ("pixels", 16, {}), ("fine", 32, {"terms": "mine"})):
         said = []
         recipe = tiny_recipe(sources, {"embed": stage}, init=tmp_path / "start.safetensors", card=card)
-        recipe = replace(recipe, model=replace(MODEL, roi_head=head))
-        path = train(recipe, tmp_path / head, torch.device("cpu"), lambda step: None, said.append)
-        found[head] = read_checkpoint(path).card["terms"], any("ID Net starts anew" in line for line in said)
-    assert found["pixels"] == ("Trained from start.safetensors, whose terms are: research only", False)
-    assert found["fine"] == ("mine", True)
+        recipe = replace(recipe, model=replace(MODEL, roi_head=head, id_stride=stride))
+        path = train(recipe, tmp_path / f"{head}{stride}", torch.device("cpu"), lambda step: None, said.append)
+        notes = [any(note in line for line in said) for note in ("ID Net starts anew", "16 here and 32 in start.safet")]
+        found[head, stride] = read_checkpoint(path).card["terms"], *notes
+    inherited = "Trained from start.safetensors, whose terms are: research only"
+    assert found["pixels", 32] == (inherited, False, False) and found["pixels", 16] == (inherited, False, True)
+    assert found["fine", 32] == ("mine", True, False)
 
 
 def test_a_share_of_the_start_is_kept(sources, tmp_path):

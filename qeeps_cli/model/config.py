@@ -7,6 +7,7 @@ from qeeps_cli.errors import UsageError
 
 ROI_HEADS = ("shared", "separate", "fine", "pixels")
 ID_STRIDES = (32, 16)
+HEADS_WITH_ID_STRIDE = ("fine", "pixels")
 ADDED_SINCE = (("id_stride", 32),)  # settings with what was done before there were caches that name them
 BACKBONES = ("resnet18", "resnet34", "resnet50", "resnet101")
 
@@ -64,7 +65,7 @@ class ModelConfig:
             raise UsageError(f"the RoI head must be one of {', '.join(ROI_HEADS)}, got {self.roi_head!r}.")
         if self.id_stride not in ID_STRIDES:
             raise UsageError(f"id_stride must be {' or '.join(map(str, ID_STRIDES))}, got {self.id_stride}.")
-        if self.id_stride != ID_STRIDES[0] and self.roi_head not in ("fine", "pixels"):
+        if self.id_stride != ID_STRIDES[0] and self.roi_head not in HEADS_WITH_ID_STRIDE:
             raise UsageError(
                 f"id_stride = {self.id_stride} is for the RoI heads fine and pixels, got {self.roi_head!r}. Leave it "
                 "out, or choose one of them."

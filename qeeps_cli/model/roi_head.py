@@ -136,8 +136,8 @@ class FineHeads(SeparateHeads):
 
     It pools conv3's map, at a stride of 8, and has a conv4 and a conv5 of its own: a person of a crowded frame covers
     4 × 9 cells at a stride of 16, in which a bag or a collar is lost. ID Net reads averages over STRIPES from head to
-    feet, because where a colour is worn tells people apart too. It costs less than 14×14 through conv5 does.
-    With id_stride = 16 its conv5 keeps the 12×6 cells that its conv4 has, instead of 6×3.
+    feet, because where a colour is worn tells people apart too. It costs less than 14×14 through conv5 does;
+    more with id_stride = 16, where its conv5 keeps the 12×6 cells that its conv4 has, instead of 6×3.
     """
 
     looks_at = "conv3"
@@ -162,8 +162,8 @@ class PixelHeads(FineHeads):
 
     RoIAlign reads each person's pixels, 192×96 of them whatever the person's size, in as many samples a bin as the
     person has pixels: conv1–conv3, too, may then learn what tells people apart instead of what finds them, and nothing
-    round the box is seen. A person costs twice what fine heads take, and the query, who is looked at in the mirror,
-    too, four times.
+    round the box is seen. A person costs twice what fine heads take (half as much again with id_stride = 16), and the
+    query, who is looked at in the mirror, too, twice as much as others.
     """
 
     looks_at = "images"

@@ -1,7 +1,7 @@
 """The seam between pictures and the network: numpy and original pixels outside, torch and input pixels inside."""
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from qeeps_cli.device import precision
 from qeeps_cli.errors import NotANumberError
-from qeeps_cli.model.basenet import FeatureMaps, Stem
+from qeeps_cli.model.basenet import Stem
 from qeeps_cli.model.config import InferenceParams
 from qeeps_cli.model.deploy import for_search
 from qeeps_cli.model.preprocess import prepare_frame, prepare_query
@@ -130,13 +130,7 @@ class Engine:
         else:
             placed = prepare_query(query.rgb, None, (config.shorter_side, config.longest_side), config)
             image, box = placed.image, np.array(placed.box)
-        return self._embed(image, box[None], self.model.embed_queries)[0]
-
-    def embed_people(self, rgb: np.ndarray, boxes: np.ndarray) -> np.ndarray:
-        """(N, D) unit embeddings of boxes (N, 4) xyxy pixels of a picture (H, W, 3) uint8, which is paired with
-        itself: as `detect` gives them of those whom it finds."""
-        image, factors = prepare_frame(rgb, self.model.config)
-        return self._embed(image, boxes * np.array([*factors, *factors]), self.model.embed_boxes)
+        return self._embed_query(image, box)
 
     @torch.inference_mode()
     def score(self, query: np.ndarray, embeddings: np.ndarray) -> np.ndarray:
@@ -176,14 +170,12 @@ class Engine:
         return query.encoded[key]
 
     @torch.inference_mode()
-    def _embed(
-        self, image: Tensor, boxes: np.ndarray, embed: Callable[[FeatureMaps, list[Tensor]], Tensor]
-    ) -> np.ndarray:
-        """boxes (N, 4) in pixels of the network's input. embed: of the model."""
-        people = torch.tensor(boxes, dtype=torch.float32, device=self.device)
+    def _embed_query(self, image: Tensor, box: np.ndarray) -> np.ndarray:
+        """box (4,) in pixels of the network's input."""
+        boxes = torch.tensor(box[None], dtype=torch.float32, device=self.device)
         with self._autocast():
             maps = self.model.own_maps(self._to_device(image[None]))
-            return embed(maps, [people]).cpu().numpy()
+            return self.model.embed_queries(maps, [boxes])[0].cpu().numpy()
 
     def _to_device(self, images: Tensor) -> Tensor:
         return images.to(self.device, memory_format=torch.channels_last)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from qeeps_cli.checkpoints.convert import guess_settings
 from qeeps_cli.errors import DataError, WeightsError
 from qeeps_cli.evaluation.calibration import FrameScores, fit
-from qeeps_cli.model.config import ROI_HEADS
+from qeeps_cli.model.config import HEADS_WITH_ID_STRIDE, ID_STRIDES, ROI_HEADS
 from qeeps_cli.model.qeeps import QEEPS
 from qeeps_cli.model.qsse import INITIAL_EXCITATION
 from qeeps_cli.training.embed_stage import crop_pairs
@@ -62,6 +62,14 @@ def terms_of(path: Path) -> str | None:
     WeightsError."""
     with _opened(path) as file:
         return json.loads((file.metadata() or {}).get("card", "{}")).get("terms")
+
+
+def id_stride_of(path: Path) -> int | None:
+    """ModelConfig.id_stride of a checkpoint, which no name or shape tells; None where its RoI head has none. Raises
+    WeightsError."""
+    with _opened(path) as file:
+        stated = json.loads((file.metadata() or {}).get("config", "{}"))
+    return stated.get("id_stride", ID_STRIDES[0]) if stated.get("roi_head") in HEADS_WITH_ID_STRIDE else None
 
 
 def has_query_guidance(path: Path) -> bool:

@@ -81,7 +81,8 @@ class QEEPSStage:
             model, batch["images"], gallery_maps, people, self.config.rois, query_logits
         )
         losses |= detector
-        query_embeddings = model.query_embedding(query_maps, query)
+        # as the gallery's people are seen, not in the mirror, too: the losses compare all with all
+        query_embeddings = model.embed_boxes(query_maps, list(query.boxes.split(1)))
         embeddings, labels, targets = identified(output, rois, people)
         embeddings = torch.cat([embeddings, query_embeddings])
         labels = torch.cat([labels, batch["query_labels"]])

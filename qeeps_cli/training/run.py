@@ -24,6 +24,7 @@ from qeeps_cli.training.frame_batches import FrameBatches
 from qeeps_cli.training.initialise import (
     average_with_start,
     has_query_guidance,
+    id_stride_of,
     initialise,
     regress_id_net,
     start_qsimnet,
@@ -94,6 +95,12 @@ def train(
             id_net_is_trained = initialise(model, config.init)
             if not id_net_is_trained and stage == next(iter(config.stages)):
                 say(f'ID Net starts anew: {config.init.name} has none for roi_head = "{config.model.roi_head}"')
+            stride, own = id_stride_of(config.init), config.model.id_stride
+            if stride not in (None, own) and stage == next(iter(config.stages)):
+                say(
+                    f"id_stride is {own} here and {stride} in {config.init.name}: identification goes on from its "
+                    "weights, and sees other cells with them"
+                )
         if config.stages[stage].guidance_only and len(config.stages) == 1 and not id_net_is_trained:
             raise DataError(f"guidance_only needs a trained network, and {config.init} has no ID Net that fits.")
         return model
