@@ -53,14 +53,14 @@ class Checkpoint:
 def find_weights(given: str | Path | None = None) -> Path:
     """The weights to use: those given, then $QEEPS_WEIGHTS, then the shipped default.
 
-    given: a file, or the name of shipped weights ("qeeps-r18"). Raises WeightsError that lists the places searched;
-    never reaches for a network.
+    given: a file, or the name of shipped weights ("qeeps-r18", with the suffix or without). Raises WeightsError that
+    lists the places searched; never reaches for a network.
     """
     wanted = given or os.environ.get(ENVIRONMENT) or DEFAULT_NAME
     source = "--weights" if given else f"${ENVIRONMENT}" if os.environ.get(ENVIRONMENT) else "the default"
     places = [Path(wanted)]
     if os.sep not in str(wanted):
-        places += [folder / f"{wanted}{SUFFIX}" for folder in SHIPPED]
+        places += [folder / f"{str(wanted).removesuffix(SUFFIX)}{SUFFIX}" for folder in SHIPPED]
     for place in places:
         if place.is_file():
             return place

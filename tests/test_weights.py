@@ -278,9 +278,11 @@ def test_weights_are_those_given_then_the_environments(saved, tmp_path, monkeypa
     assert find_weights() == other
     monkeypatch.chdir(tmp_path)
     assert find_weights("other.safetensors") == Path("other.safetensors")
+    assert find_weights("qeeps-r18.safetensors") == find_weights("qeeps-r18")  # shipped: there is none here
 
 
-def test_absent_weights_list_the_places_searched_and_no_network_is_asked(tmp_path, monkeypatch):
+@pytest.mark.parametrize("given", ["no-such-weights", "no-such-weights.safetensors"])
+def test_absent_weights_list_the_places_searched_and_no_network_is_asked(tmp_path, monkeypatch, given):
     def refuse(*args, **kwargs):
         raise AssertionError("a socket was opened")
 
@@ -288,12 +290,12 @@ def test_absent_weights_list_the_places_searched_and_no_network_is_asked(tmp_pat
     monkeypatch.delenv(ENVIRONMENT, raising=False)
     package = Path(__file__).parent.parent
     with pytest.raises(WeightsError) as caught:
-        find_weights("no-such-weights")
+        find_weights(given)
     assert caught.value.exit_code == 5
     lines = str(caught.value).splitlines()
-    assert lines[0] == "no weights found for 'no-such-weights' (--weights). Looked for:"
+    assert lines[0] == f"no weights found for '{given}' (--weights). Looked for:"
     assert [Path(line.strip()) for line in lines[1:4]] == [
-        Path("no-such-weights"),
+        Path(given),
         package / "qeeps_cli" / "weights" / "no-such-weights.safetensors",
         package / "weights" / "no-such-weights.safetensors",
     ]
