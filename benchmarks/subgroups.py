@@ -115,19 +115,15 @@ def recalls(frames: FrameSet, index: FrameIndex, people: dict[int, dict[str, str
 def scores(engine: Engine, frames: FrameSet, index: FrameIndex, people: dict[int, dict[str, str]]) -> Groups:
     """By group, the scores of its queries."""
     by_path = {frame.path: frame for frame in frames.frames}
-    of_picture: dict[Path, list[LabelledQuery]] = defaultdict(list)
-    for query in frames.queries:
-        of_picture[query.path].append(query)
     grouped: Groups = defaultdict(list)
-    for path, queries in of_picture.items():
-        pictures = [open_query(frames, query) for query in queries]
-        embeddings = [engine.embed_query(QueryPerson(picture.rgb, picture.query.box)) for picture in pictures]
-        for query, embedding in zip(queries, embeddings, strict=True):
-            found = index.score(Scorer(embedding[None], engine.closed_form()), set(query.gallery))
-            score = score_table(frames, query, index.table, found)
-            row = int(iou(np.array([query.box]), by_path[path].boxes)[0].argmax())
-            for group in groups_of(by_path[path], row, people):
-                grouped[group].append(score)
+    for query in frames.queries:
+        picture, labelled = open_query(frames, query), by_path[query.path]
+        embedding = engine.embed_query(QueryPerson(picture.rgb, picture.query.box))
+        found = index.score(Scorer(embedding[None], engine.closed_form()), set(query.gallery))
+        score = score_table(frames, query, index.table, found)
+        row = int(iou(np.array([query.box]), labelled.boxes)[0].argmax())
+        for group in groups_of(labelled, row, people):
+            grouped[group].append(score)
     return grouped
 
 

@@ -11,6 +11,7 @@ from torch import nn
 from qeeps_cli.errors import UsageError
 from qeeps_cli.model.config import VARIANTS, InferenceParams, ModelConfig
 from qeeps_cli.model.unfilled import build_unfilled
+from qeeps_cli.searching.engine import Engine
 
 
 def parameters(module: nn.Module) -> int:
@@ -93,6 +94,8 @@ def test_caches_made_before_a_setting_was_known_stay_valid():
     usual = ModelConfig(backbone="resnet18", roi_head="pixels")
     expected = {name: value for name, value in usual.to_dict().items() if name != "id_stride"}
     assert usual.cache_key() == expected
+    engine = Engine(small_network(roi_head="pixels"), torch.device("cpu"))
+    assert engine.fingerprint()["model"] == engine.model.config.cache_key()
     assert replace(usual, id_stride=16).cache_key() == expected | {"id_stride": 16}
 
 

@@ -151,6 +151,20 @@ def test_exact_and_cached_search_embed_a_query_alike(roi_head):
     assert found.scores == pytest.approx(engine.score(embedding, cached.embeddings)[order], abs=1e-4)
 
 
+def test_a_query_is_looked_at_once_for_all_frames_of_a_size(monkeypatch):
+    """No frame changes what identification sees of it; another size of frames scales it anew."""
+    engine = Engine(small_network("oim", 5, roi_head="pixels"), torch.device("cpu"), replace(FEW, min_objectness=0.0))
+    head, looks = engine.model.roi_head, []
+    look = head.query_features
+    monkeypatch.setattr(head, "query_features", lambda maps, rois: looks.append(len(rois)) or look(maps, rois))
+    random = np.random.default_rng(0)
+    frames = [random.integers(0, 256, (600, width, 3), np.uint8) for width in (800, 800, 900)]
+    query = QueryPerson(frames[0], (100.0, 40.0, 300.0, 560.0))
+    for frame, expected in zip(frames, (1, 1, 2), strict=True):
+        engine.search(query, [frame])
+        assert looks == [1] * expected
+
+
 @torch.no_grad()
 def test_one_query_embeds_alike_beside_any_number_of_gallery_images():
     model = small_network(roi_head="pixels")

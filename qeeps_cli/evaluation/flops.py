@@ -29,7 +29,7 @@ def count_operations(run: Callable[[], Result]) -> tuple[Result, int]:
 
 @torch.no_grad()
 def pair_operations(config: ModelConfig, size: tuple[int, int], proposals: int = PAPER_PROPOSALS) -> int:
-    """What one pair costs: both images, and one pass of the RoI head over `proposals` RoIs, and the query's.
+    """What one pair costs: both images, and one pass of the RoI head over `proposals` RoIs and the query's.
 
     size: (height, width) of the network's input. Only shapes pass through the network; nothing is computed. Separate
     heads identify people that they have found, whose number is not in the shapes: that is not counted.

@@ -17,11 +17,13 @@ from qeeps_cli.model.torchvision_parts import boxes as box_ops
 class QueryInput(NamedTuple):
     """A query at the network's door.
 
-    stem: `BaseNet.stem` of 1 or B query images. boxes: (1 or B, 4) float32 xyxy input pixels.
+    stem: `BaseNet.stem` of 1 or B query images. boxes: (1 or B, 4) float32 xyxy input pixels. embeddings: (1 or B, D),
+    where no gallery image changes them; None: they follow from each pair's maps.
     """
 
     stem: Stem
     boxes: Tensor
+    embeddings: Tensor | None = None
 
 
 class Found(NamedTuple):
@@ -64,7 +66,10 @@ class QEEPS(nn.Module):
 
     def encode_query(self, images: Tensor, boxes: Tensor) -> QueryInput:
         """Query images (B, 3, H, W) with one box each, once; then pair them with any number of gallery batches."""
-        return QueryInput(self.basenet.stem(images), boxes)
+        query = QueryInput(self.basenet.stem(images), boxes)
+        if self.roi_head.looks_at != "images":
+            return query
+        return query._replace(embeddings=self.query_embedding(self.own_maps(images), query))
 
     def proposals(
         self,
@@ -88,6 +93,8 @@ class QEEPS(nn.Module):
 
     def query_embedding(self, query_maps: FeatureMaps, query: QueryInput) -> Tensor:
         """Embeddings (1 or B, D) of the query people, pooled from the query stream."""
+        if query.embeddings is not None:
+            return query.embeddings
         seen = getattr(query_maps, self.roi_head.looks_at)
         return self.embed_queries(query_maps, list(query.boxes.expand(len(seen), -1).split(1)))
 

@@ -121,6 +121,7 @@ class Engine:
         """
         return self._run(frames, query, proposals)
 
+    @torch.inference_mode()
     def embed_query(self, query: QueryPerson) -> np.ndarray:
         """(D,) unit embedding of the query person, from the query picture paired with itself."""
         config = self.model.config
@@ -130,7 +131,10 @@ class Engine:
         else:
             placed = prepare_query(query.rgb, None, (config.shorter_side, config.longest_side), config)
             image, box = placed.image, np.array(placed.box)
-        return self._embed_query(image, box)
+        boxes = torch.tensor(box[None], dtype=torch.float32, device=self.device)
+        with self._autocast():
+            maps = self.model.own_maps(self._to_device(image[None]))
+            return self.model.embed_queries(maps, [boxes])[0].cpu().numpy()
 
     @torch.inference_mode()
     def score(self, query: np.ndarray, embeddings: np.ndarray) -> np.ndarray:
@@ -168,14 +172,6 @@ class Engine:
             while len(query.encoded) > KEPT_SIZES:
                 del query.encoded[next(iter(query.encoded))]
         return query.encoded[key]
-
-    @torch.inference_mode()
-    def _embed_query(self, image: Tensor, box: np.ndarray) -> np.ndarray:
-        """box (4,) in pixels of the network's input."""
-        boxes = torch.tensor(box[None], dtype=torch.float32, device=self.device)
-        with self._autocast():
-            maps = self.model.own_maps(self._to_device(image[None]))
-            return self.model.embed_queries(maps, [boxes])[0].cpu().numpy()
 
     def _to_device(self, images: Tensor) -> Tensor:
         return images.to(self.device, memory_format=torch.channels_last)

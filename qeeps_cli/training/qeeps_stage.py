@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from qeeps_cli.errors import DataError
-from qeeps_cli.model.qeeps import QEEPS
+from qeeps_cli.model.qeeps import QEEPS, QueryInput
 from qeeps_cli.training.assign import qrpn_labels, sample, sim_labels
 from qeeps_cli.training.config import StageConfig
 from qeeps_cli.training.crop_batches import CropBatches
@@ -65,7 +65,7 @@ class QEEPSStage:
 
     def losses(self, model: QEEPS, batch: Batch) -> dict[str, Tensor]:
         people = batch["people"]
-        query = model.encode_query(batch["query_images"], batch["query_boxes"])
+        query = QueryInput(model.basenet.stem(batch["query_images"]), batch["query_boxes"])
         if batch["self_paired"]:
             gallery_maps, _ = model.basenet(batch["images"])
             query_maps, _ = model.basenet(batch["query_images"])
