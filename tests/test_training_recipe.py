@@ -119,6 +119,8 @@ def test_a_card_names_no_folder_of_this_machine(tmp_path):
         ('[[data]]\nkind = "coco"\n' + STAGE, "root"),
         ('[[data]]\nroot = "set"\n' + STAGE, "kind"),
         (DATA + 'use = "all"\n' + STAGE, "data.use.*frames, crops, both.*'all'"),
+        (DATA + 'unnamed = true\nuse = "frames"\n' + STAGE, "unnamed = true draws people .*one of frames"),
+        ('[[data]]\nkind = "crops"\nroot = "c"\nunnamed = true\n' + STAGE, "unnamed = true .*root = 'c' does not"),
         (DATA + STAGE + 'optimizer = "adam"\n', "stages.optimizer.*adamw, sgd.*'adam'"),
         (DATA + STAGE + 'teacher_sees = "canvases"\n', "stages.oim.teacher_sees.*needs a teacher"),
         (DATA + STAGE + "losses = {teacher = 2.0}\n", "stages.oim.losses.teacher has no teacher"),

@@ -251,12 +251,14 @@ def test_a_run_goes_on_whose_recipe_knew_fewer_keys(tmp_path, config):
         del recipe[key]
     for key in ("qsse_lr", "smallest", "novel"):
         del recipe["stages"]["oim"][key]
-    del recipe["model"]["id_stride"]
+    del recipe["model"]["id_stride"], recipe["data"][0]["unnamed"]
     save_state(tmp_path, {"recipe": json.dumps(recipe), "stage": "oim", "step": 2, "done": []})
     assert load_state(tmp_path, config)["step"] == 2
     changed = replace(config, stages=config.stages | {"oim": tiny_stage(qsse_lr=2.0)})
     with pytest.raises(DataError, match="stages.oim.qsse_lr was 1.0 and is now 2.0"):
         load_state(tmp_path, changed)
+    with pytest.raises(DataError, match="data was .*'unnamed': False.* and is now .*'unnamed': True"):
+        load_state(tmp_path, replace(config, data=(replace(config.data[0], unnamed=True), *config.data[1:])))
     with pytest.raises(DataError, match="model.id_stride was 32 and is now 16"):
         load_state(tmp_path, replace(config, model=replace(config.model, roi_head="fine", id_stride=16)))
 

@@ -116,6 +116,22 @@ def test_a_set_of_frames_is_used_as_the_recipe_says(sets, use, frames, crops):
     assert len(sampler.labels) == crops
 
 
+def test_people_without_identity_are_drawn_each_as_somebody_where_the_recipe_says_so(sets):
+    """Not those that are to be ignored; and who they are in their frames stays unknown."""
+    sources = [frames_source(sets / "crowd", unnamed=True, weight=3.0), frames_source(sets / "scene")]
+    population = gather(sources)
+    unnamed = [person for person in population.people if person.unnamed]
+    assert [(p.frame, p.row, p.label) for p in unnamed] == [(0, 0, 0), (1, 0, 1), (2, 0, 2)]
+    assert all((population.frames[p.frame].labels == UNKNOWN).all() for p in unnamed)
+    sampler = CropSampler(population.people, population.by_label, population.label_weights)
+    assert sampler.labels.tolist() == list(range(9))
+    assert sampler.weights == pytest.approx([0.25] * 3 + [0.25 / 6] * 6)
+    assert len(set(sampler.draw(np.random.default_rng(0), 9, 2))) == 3 + 6 * 2
+    frames, crops = batches_of(sources, tiny_stage())[1:]
+    assert not {int(label) for label in frames.labels} & {0, 1, 2}  # nobody has seen them twice
+    assert not set(crops.across_cameras()) & {0, 1, 2}
+
+
 @pytest.mark.parametrize(("holdout", "kept"), [(0, 5), (2, 3), (5, 0), (9, 0)])
 def test_held_out_identities_are_the_last_ones(sets, holdout, kept):
     population = gather([frames_source(sets / "scene"), crops_source(sets / "crops", holdout=holdout)])

@@ -31,6 +31,8 @@ class DataSource:
     kind: a reader of qeeps_cli.datasets, or "crops". weight: its share of the sampled frames or crops. holdout: this
     many identities (the last ones) are kept out of training, for choosing. teacher: the teacher sets targets for this
     set's people. use: "frames", "crops" (people cut from the frames) or "both": what is drawn from a set of frames.
+    unnamed: people without identity (-1) are drawn as crops, too, each as somebody of their own: for what a teacher has
+    to say of them.
     """
 
     kind: str
@@ -40,6 +42,7 @@ class DataSource:
     teacher: bool = False
     use: str = "both"
     options: dict[str, Any] = field(default_factory=dict)
+    unnamed: bool = False
 
 
 @dataclass(frozen=True)
@@ -214,6 +217,11 @@ def _source(values: dict[str, Any], base: Path) -> DataSource:
         raise UsageError(f"a [[data]] table lacks {' and '.join(missing)}: {values}.")
     _check_types(DataSource, values, "data.")
     _require_one_of(values.get("use", "both"), USES, "data.use")
+    if values.get("unnamed") and (values["kind"] == "crops" or values.get("use") == "frames"):
+        raise UsageError(
+            f"unnamed = true draws people from frames as crops, which data.root = {values['root']!r} does not give: "
+            'leave it out, or make the set one of frames (with a use other than "frames").'
+        )
     options = {key: value for key, value in values.items() if key not in own}
     return DataSource(
         **{k: v for k, v in values.items() if k in own} | {"root": base / values["root"], "options": options}

@@ -165,12 +165,15 @@ class CropSampler:
     def __init__(self, people: list[Person], by_label: dict[int, list[int]], label_weights: dict[int, float]):
         self.people = people
         self.by_label = {label: [i for i in rows if self._usable(i)] for label, rows in by_label.items()}
-        self.labels = np.array([label for label, rows in self.by_label.items() if len(rows) > 1])
+        self.labels = np.array([label for label, rows in self.by_label.items() if self._drawable(rows)])
         weights = np.array([label_weights[label] for label in self.labels])
         self.weights = weights / weights.sum()
         self.by_group: dict[str, list[int]] = defaultdict(list)
         for label in self.labels:
             self.by_group[people[self.by_label[label][0]].group].append(int(label))
+
+    def _drawable(self, rows: list[int]) -> bool:
+        return len(rows) > 1 or (len(rows) == 1 and self.people[rows[0]].unnamed)
 
     def _usable(self, index: int) -> bool:
         person = self.people[index]

@@ -2,7 +2,7 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from qeeps_cli.training.config import DataSource
 from qeeps_cli.types import Box
 
 UNKNOWN = -1
+Who = int | tuple[Path, int]  # person_id of a set, or a picture and the row in it of somebody unnamed
 SPLIT_SETS = ("prw", "cuhk-sysu")  # their readers give the test split unless told otherwise
 
 
@@ -24,6 +25,7 @@ class Person:
 
     box: xyxy pixels, or None where the picture is the person's crop. label: number of the identity over all sets, or
     UNKNOWN. frame: index into Population.frames, or -1 for a crop. row: the person's row in that frame's boxes.
+    unnamed: somebody of a set without identities, whose label is of this picture alone.
     """
 
     path: Path
@@ -35,6 +37,7 @@ class Person:
     row: int = 0
     teacher: bool = False
     as_crop: bool = True  # may be drawn as a crop, too
+    unnamed: bool = False
 
 
 @dataclass(frozen=True)
@@ -89,6 +92,13 @@ def _scene(camera: str) -> str:
     return re.sub(r"c\d+$", "", camera)
 
 
+def _unnamed(content: FrameSet | CropSet) -> Iterator[tuple[Path, int]]:
+    """The pictures and rows of people of whom nobody has said who they are."""
+    if isinstance(content, FrameSet):
+        for frame in content.frames:
+            yield from ((frame.path, int(row)) for row in np.flatnonzero(~frame.ignore & (frame.person_ids < 0)))
+
+
 class _Builder:
     def __init__(self):
         self.frames: list[Frame] = []
@@ -100,7 +110,8 @@ class _Builder:
 
     def add(self, content: FrameSet | CropSet, source: DataSource, index: int) -> None:
         kept = content.identities[: max(0, len(content.identities) - source.holdout)]
-        labels = {person_id: len(self.label_weights) + i for i, person_id in enumerate(kept)}
+        known = [*kept, *(_unnamed(content) if source.unnamed else ())]
+        labels = {who: len(self.label_weights) + i for i, who in enumerate(known)}
         share = source.weight / max(len(labels), 1)
         self.label_weights |= dict.fromkeys(labels.values(), share)
         if isinstance(content, CropSet):
@@ -108,7 +119,7 @@ class _Builder:
         else:
             self._add_frames(content, source, index, labels)
 
-    def _add_crops(self, content: CropSet, source: DataSource, index: int, labels: dict[int, int]) -> None:
+    def _add_crops(self, content: CropSet, source: DataSource, index: int, labels: dict[Who, int]) -> None:
         for crop in content.crops:
             label = labels.get(crop.person_id)
             if label is None:  # a number of its own, not its set's: that may stand for another person in another set
@@ -118,24 +129,28 @@ class _Builder:
                 person = Person(crop.path, None, label, crop.camera, content.name, teacher=source.teacher)
                 self.people.append(person)
 
-    def _add_frames(self, content: FrameSet, source: DataSource, index: int, labels: dict[int, int]) -> None:
+    def _add_frames(self, content: FrameSet, source: DataSource, index: int, labels: dict[Who, int]) -> None:
         for frame in content.frames:
             numbers = np.array([labels.get(int(i), UNKNOWN) for i in frame.person_ids], np.int64)
             if source.use != "crops":
                 self.frames.append(Frame(frame.path, frame.boxes, numbers, frame.ignore, frame.camera, index))
                 self.frame_weights.append(source.weight / len(content.frames))
-            for row in np.flatnonzero(~frame.ignore & (numbers != UNKNOWN)):
+            for row in map(int, np.flatnonzero(~frame.ignore)):
+                label = labels.get((frame.path, row), int(numbers[row]))
+                if label == UNKNOWN:
+                    continue
                 self.people.append(
                     Person(
                         frame.path,
                         tuple(float(v) for v in frame.boxes[row]),
-                        int(numbers[row]),
+                        label,
                         frame.camera,
                         f"{index}/{_scene(frame.camera)}",
                         len(self.frames) - 1 if source.use != "crops" else -1,
-                        int(row),
+                        row,
                         source.teacher,
                         source.use != "frames",
+                        unnamed=bool(numbers[row] == UNKNOWN),
                     )
                 )
 

@@ -66,9 +66,11 @@ def train(
     require_workers(workers)
     out.mkdir(parents=True, exist_ok=True)
     population = gather(config.data)
+    unnamed = sum(person.unnamed for person in population.people)
     say(
-        f"data: {len(population.frames)} frames, {len(population.people)} people with a name, "
-        f"{len(population.by_label)} identities, {len(population.holdout)} crops held out"
+        f"data: {len(population.frames)} frames, {len(population.people) - unnamed} people with a name, "
+        f"{len(population.by_label) - unnamed} identities, {unnamed} people without one to draw, "
+        f"{len(population.holdout)} crops held out"
     )
     crops = load_crops(population.people, threads=max(2, workers))
     holdout = load_crops(population.holdout)

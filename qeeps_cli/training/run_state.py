@@ -10,7 +10,7 @@ import torch
 
 from qeeps_cli.errors import DataError
 from qeeps_cli.model.config import ModelConfig
-from qeeps_cli.training.config import StageConfig, TrainConfig
+from qeeps_cli.training.config import DataSource, StageConfig, TrainConfig
 
 STATE = "state.pt"
 LOG = "log.jsonl"
@@ -50,13 +50,15 @@ def _only_stages(recipe: dict, names: list[str]) -> dict:
 
 
 def _with_defaults(recipe: dict) -> dict:
-    """The recipe with the keys, at its top, of its model and in its stages, that it had no word for when the run began:
-    the default of a new key is what was done before it."""
+    """The recipe with the keys, at its top, of its model, its data and its stages, that it had no word for when the run
+    began: the default of a new key is what was done before it."""
     top = {f.name: f.default for f in fields(TrainConfig) if f.default is not MISSING}
     stage = json.loads(json.dumps(asdict(StageConfig())))
     model = json.loads(json.dumps(ModelConfig().to_dict())) | recipe["model"]
+    source = {f.name: f.default for f in fields(DataSource) if f.default is not MISSING}
+    data = [source | values for values in recipe["data"]]
     stages = {name: stage | values for name, values in recipe["stages"].items()}
-    return {**top, **recipe, "model": model, "stages": stages}
+    return {**top, **recipe, "model": model, "data": data, "stages": stages}
 
 
 def _difference(found: dict, wanted: dict, prefix: str = "") -> str:
