@@ -14,6 +14,8 @@ FILES = [path for name in ("weights", "benchmarks") for path in sorted((REPOSITO
 RECIPES = [path for path in FILES if not path.name.endswith("_sets.toml")]
 DATA = '[[data]]\nkind = "coco"\nroot = "set"\n'
 STAGE = "[stages.oim]\nsteps = 7\n"
+EMBED = "teacher = 'a'\n[stages.embed]\nlosses = {teacher = 1.0}\n"
+UNNAMED = '[[data]]\nkind = "coco"\nroot = "set"\nteacher = true\nunnamed = true\n'
 
 FULL = """
 seed = 9
@@ -97,6 +99,12 @@ def test_the_weight_of_a_loss():
     assert {name: stage.weight_of(name) for name in expected} == expected
 
 
+def test_people_without_identity_may_be_drawn_where_the_teacher_alone_trains(tmp_path):
+    recipe = read(tmp_path, EMBED + DATA + UNNAMED)
+    assert [source.unnamed for source in recipe.data] == [False, True]
+    assert [source["unnamed"] for source in recipe.to_dict()["data"]] == [False, True]
+
+
 def test_a_card_names_no_folder_of_this_machine(tmp_path):
     text = json.dumps(read(tmp_path, FULL).to_dict())
     assert str(tmp_path) not in text and "/sets" not in text and "/models" not in text
@@ -121,6 +129,10 @@ def test_a_card_names_no_folder_of_this_machine(tmp_path):
         (DATA + 'use = "all"\n' + STAGE, "data.use.*frames, crops, both.*'all'"),
         (DATA + 'unnamed = true\nuse = "frames"\n' + STAGE, "unnamed = true draws people .*one of frames"),
         ('[[data]]\nkind = "crops"\nroot = "c"\nunnamed = true\n' + STAGE, "unnamed = true .*root = 'c' does not"),
+        (DATA + STAGE + UNNAMED, "unnamed = true of set is for .*the stage embed alone.*got the stages oim"),
+        (EMBED + UNNAMED.replace("teacher = true", ""), "unnamed = true of set .*and teacher = false"),
+        (EMBED.replace("{", "{classify = 0.5, ") + UNNAMED, "unnamed = true of set .*embed with classify and"),
+        (EMBED + DATA + '[validation]\nkind = "coco"\nroot = "v"\nunnamed = true\n', r"no use in \[validation\]"),
         (DATA + STAGE + 'optimizer = "adam"\n', "stages.optimizer.*adamw, sgd.*'adam'"),
         (DATA + STAGE + 'teacher_sees = "canvases"\n', "stages.oim.teacher_sees.*needs a teacher"),
         (DATA + STAGE + "losses = {teacher = 2.0}\n", "stages.oim.losses.teacher has no teacher"),

@@ -246,12 +246,13 @@ def test_what_has_not_begun_may_change(tmp_path, config, change):
 
 
 def test_a_run_goes_on_whose_recipe_knew_fewer_keys(tmp_path, config):
+    config = replace(config, validation=config.data[0])
     recipe = config.to_dict()
     for key in ("keep_of_init", "validate_every"):
         del recipe[key]
     for key in ("qsse_lr", "smallest", "novel"):
         del recipe["stages"]["oim"][key]
-    del recipe["model"]["id_stride"], recipe["data"][0]["unnamed"]
+    del recipe["model"]["id_stride"], recipe["data"][0]["unnamed"], recipe["validation"]["unnamed"]
     save_state(tmp_path, {"recipe": json.dumps(recipe), "stage": "oim", "step": 2, "done": []})
     assert load_state(tmp_path, config)["step"] == 2
     changed = replace(config, stages=config.stages | {"oim": tiny_stage(qsse_lr=2.0)})

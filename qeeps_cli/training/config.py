@@ -31,8 +31,8 @@ class DataSource:
     kind: a reader of qeeps_cli.datasets, or "crops". weight: its share of the sampled frames or crops. holdout: this
     many identities (the last ones) are kept out of training, for choosing. teacher: the teacher sets targets for this
     set's people. use: "frames", "crops" (people cut from the frames) or "both": what is drawn from a set of frames.
-    unnamed: people without identity (-1) are drawn as crops, too, each as somebody of their own: for what a teacher has
-    to say of them.
+    unnamed: people without identity (-1) are drawn as crops, too, each as somebody of their own, for a recipe in which
+    the teacher alone trains: nobody knows who they are in another frame, which other losses would hold against them.
     """
 
     kind: str
@@ -207,7 +207,27 @@ def _parse(values: dict[str, Any], base: Path) -> TrainConfig:
             f'keep_of_init = {kept:g} averages ID Net with that of init, from which id_net = "teacher" does not start: '
             "leave one of them out."
         )
+    _require_unnamed_are_taught(parsed)
     return TrainConfig(**parsed, **values)
+
+
+def _require_unnamed_are_taught(parsed: dict[str, Any]) -> None:
+    """Other losses would hold somebody unnamed to be a stranger to themselves in the next frame."""
+    if "validation" in parsed and parsed["validation"].unnamed:
+        raise UsageError("unnamed = true is for [[data]]: it has no use in [validation]. Leave it out there.")
+    unnamed = [source for source in parsed["data"] if source.unnamed]
+    if not unnamed:
+        return
+    embed = parsed["stages"].get("embed")
+    others = [loss for loss in AUXILIARY_LOSSES if loss != "teacher" and embed and embed.weight_of(loss)]
+    if list(parsed["stages"]) != ["embed"] or others or not all(source.teacher for source in unnamed):
+        raise UsageError(
+            f"unnamed = true of {unnamed[0].root.name} is for a recipe of the stage embed alone, with teacher = true "
+            "at the set and no loss but the teacher's, because only a teacher can say anything of people whom nobody "
+            f"has named; got the stages {', '.join(parsed['stages'])}"
+            + (f" with {', '.join(others)}" if others else "")
+            + f" and teacher = {str(unnamed[0].teacher).lower()}."
+        )
 
 
 def _source(values: dict[str, Any], base: Path) -> DataSource:

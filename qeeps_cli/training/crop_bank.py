@@ -1,6 +1,6 @@
 """People's crops in memory, and the canvases that the embedding is trained on.
 
-A canvas is a small picture with one named person in it, and a RoI round the person: the embedding then goes
+A canvas is a small picture with one person in it, and a RoI round the person: the embedding then goes
 through the same trunk, RoIAlign and conv5 as in a frame, at a tenth of the cost and with many identities a step. Crop
 sets (re-identification data) and people cut from frames are used alike.
 """
@@ -159,7 +159,8 @@ def _paste(canvas: np.ndarray, crop: Crop, scale: tuple[float, float], corner: t
 class CropSampler:
     """P identities × K crops a step (PK sampling), half of the time with half of the people from one scene.
 
-    Cameras of an identity take turns, so that positives come from different cameras where there are any.
+    Cameras of an identity take turns, so that positives come from different cameras where there are any. Somebody
+    unnamed has one crop, which comes K times.
     """
 
     def __init__(self, people: list[Person], by_label: dict[int, list[int]], label_weights: dict[int, float]):

@@ -21,11 +21,11 @@ SPLIT_SETS = ("prw", "cuhk-sysu")  # their readers give the test split unless to
 
 @dataclass(frozen=True)
 class Person:
-    """One labelled person in one picture.
+    """One person in one picture, who is to be drawn.
 
     box: xyxy pixels, or None where the picture is the person's crop. label: number of the identity over all sets, or
     UNKNOWN. frame: index into Population.frames, or -1 for a crop. row: the person's row in that frame's boxes.
-    unnamed: somebody of a set without identities, whose label is of this picture alone.
+    unnamed: somebody without identity, also in a set that names others, whose label is of this picture alone.
     """
 
     path: Path
@@ -110,8 +110,9 @@ class _Builder:
 
     def add(self, content: FrameSet | CropSet, source: DataSource, index: int) -> None:
         kept = content.identities[: max(0, len(content.identities) - source.holdout)]
-        known = [*kept, *(_unnamed(content) if source.unnamed else ())]
-        labels = {who: len(self.label_weights) + i for i, who in enumerate(known)}
+        labels: dict[Who, int] = {}
+        for who in (*kept, *(_unnamed(content) if source.unnamed else ())):
+            labels.setdefault(who, len(self.label_weights) + len(labels))
         share = source.weight / max(len(labels), 1)
         self.label_weights |= dict.fromkeys(labels.values(), share)
         if isinstance(content, CropSet):

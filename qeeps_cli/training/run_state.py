@@ -57,8 +57,9 @@ def _with_defaults(recipe: dict) -> dict:
     model = json.loads(json.dumps(ModelConfig().to_dict())) | recipe["model"]
     source = {f.name: f.default for f in fields(DataSource) if f.default is not MISSING}
     data = [source | values for values in recipe["data"]]
+    validation = recipe.get("validation") and source | recipe["validation"]
     stages = {name: stage | values for name, values in recipe["stages"].items()}
-    return {**top, **recipe, "model": model, "data": data, "stages": stages}
+    return {**top, **recipe, "model": model, "data": data, "validation": validation, "stages": stages}
 
 
 def _difference(found: dict, wanted: dict, prefix: str = "") -> str:
