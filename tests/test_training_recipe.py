@@ -131,6 +131,10 @@ def test_a_card_names_no_folder_of_this_machine(tmp_path):
         ('[[data]]\nkind = "crops"\nroot = "c"\nunnamed = true\n' + STAGE, "unnamed = true .*root = 'c' does not"),
         (DATA + STAGE + UNNAMED, "unnamed = true of set is for .*the stage embed alone.*got the stages oim"),
         (EMBED + UNNAMED.replace("teacher = true", ""), "unnamed = true of set .*and teacher = false"),
+        (
+            EMBED + UNNAMED + UNNAMED.replace("set", "more").replace("teacher = true", ""),
+            "unnamed = true of more .*and teacher = false",
+        ),
         (EMBED.replace("{", "{classify = 0.5, ") + UNNAMED, "unnamed = true of set .*embed with classify and"),
         (EMBED + DATA + '[validation]\nkind = "coco"\nroot = "v"\nunnamed = true\n', r"no use in \[validation\]"),
         (DATA + STAGE + 'optimizer = "adam"\n', "stages.optimizer.*adamw, sgd.*'adam'"),

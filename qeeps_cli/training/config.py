@@ -215,19 +215,18 @@ def _require_unnamed_are_taught(parsed: dict[str, Any]) -> None:
     """Other losses would hold somebody unnamed to be a stranger to themselves in the next frame."""
     if "validation" in parsed and parsed["validation"].unnamed:
         raise UsageError("unnamed = true is for [[data]]: it has no use in [validation]. Leave it out there.")
-    unnamed = [source for source in parsed["data"] if source.unnamed]
-    if not unnamed:
-        return
-    embed = parsed["stages"].get("embed")
-    others = [loss for loss in AUXILIARY_LOSSES if loss != "teacher" and embed and embed.weight_of(loss)]
-    if list(parsed["stages"]) != ["embed"] or others or not all(source.teacher for source in unnamed):
-        raise UsageError(
-            f"unnamed = true of {unnamed[0].root.name} is for a recipe of the stage embed alone, with teacher = true "
-            "at the set and no loss but the teacher's, because only a teacher can say anything of people whom nobody "
-            f"has named; got the stages {', '.join(parsed['stages'])}"
-            + (f" with {', '.join(others)}" if others else "")
-            + f" and teacher = {str(unnamed[0].teacher).lower()}."
-        )
+    stages = parsed["stages"]
+    trained = {loss for stage in stages.values() for loss in AUXILIARY_LOSSES if stage.weight_of(loss)}
+    others = sorted(trained - {"teacher"})
+    for source in parsed["data"]:
+        if source.unnamed and (list(stages) != ["embed"] or others or not source.teacher):
+            raise UsageError(
+                f"unnamed = true of {source.root.name} is for a recipe of the stage embed alone, with teacher = true "
+                "at the set and no loss but the teacher's, because only a teacher can say anything of people whom "
+                f"nobody has named; got the stages {', '.join(stages)}"
+                + (f" with {', '.join(others)}" if others else "")
+                + f" and teacher = {str(source.teacher).lower()}."
+            )
 
 
 def _source(values: dict[str, Any], base: Path) -> DataSource:
