@@ -115,7 +115,7 @@ def test_a_card_names_no_folder_of_this_machine(tmp_path):
     ("text", "named"),
     [
         ("", "stages"),
-        (DATA, "embed, oim, qeeps"),
+        (DATA, "embed, oim, qeeps, detect"),
         (STAGE, r"\[\[data\]\]"),
         (DATA + "[stages.search]\nsteps = 1\n", "search"),
         ("seeed = 1\n" + DATA + STAGE, "seeed"),
@@ -206,5 +206,5 @@ def test_mistakes_in_a_set_are_named_before_it_is_read(source, named):
         gather([source])
 
 
-def test_stages_come_in_the_order_of_the_paper():
-    assert STAGES == ("embed", "oim", "qeeps")
+def test_stages_come_in_the_order_of_the_paper_and_detection_alone_last():
+    assert STAGES == ("embed", "oim", "qeeps", "detect")

@@ -12,7 +12,7 @@ from qeeps_cli.errors import UsageError
 from qeeps_cli.model.config import ModelConfig
 from qeeps_cli.toml_files import read_toml
 
-STAGES = ("embed", "oim", "qeeps")
+STAGES = ("embed", "oim", "qeeps", "detect")
 USES = ("frames", "crops", "both")
 OPTIMIZERS = ("adamw", "sgd")
 TEACHER_SEES = ("crops", "canvases")
@@ -22,6 +22,7 @@ LARGEST = 0.96  # of a canvas's height and width: the largest person on it
 # The seven terms of Eq. 3, then the auxiliary ones of docs/decisions.md, which are off unless a recipe asks for them.
 PAPER_LOSSES = ("cls", "reg", "rpn_cls", "rpn_reg", "oim", "qrpn", "sim")
 AUXILIARY_LOSSES = ("contrastive", "teacher", "classify", "sim_crops")
+DETECTION_LOSSES = ("cls", "reg", "rpn_cls", "rpn_reg", "qrpn")  # those of the stage `detect`
 
 
 @dataclass(frozen=True)
@@ -51,9 +52,10 @@ class StageConfig:
     BaseNet at lr · trunk_lr; 0 freezes it, with its QSSE blocks. QSSE, a new head too, trains at lr · head_lr ·
     qsse_lr: its gradient is a small part of few pairs a step, so that a short stage leaves it where it began.
 
-    images: frames a step ("oim") or pairs a step ("qeeps"). identities × crops_each: crops a step. size: (height,
-    width) of training views. absent, self_pairs: shares of pairs without the person, and of steps in which both images
-    are paired with themselves (the cached search). rois: RoIs sampled in an image.
+    images: frames a step ("oim"), pairs a step ("qeeps"), or either ("detect"). identities × crops_each: crops a step.
+    size: (height, width) of training views. absent, self_pairs: shares of pairs without the person, and of steps in
+    which both images are paired with themselves (the cached search); of "detect", in which frames are, without a query.
+    rois: RoIs sampled in an image.
 
     smallest: people on canvases are at least this share of the canvas high.
 
@@ -189,6 +191,7 @@ def _parse(values: dict[str, Any], base: Path) -> TrainConfig:
         raise UsageError("stages.qeeps.guidance_only needs a trained network to guide: name one as init, at the top.")
     if guidance and parsed["model"].variant == "oim+qrpn" and parsed["stages"]["qeeps"].self_pairs >= 1:
         raise UsageError("stages.qeeps.self_pairs = 1 shows QRPN no pairs, and guidance_only trains nothing else here.")
+    _require_detection_alone(parsed)
     canvases = [name for name, stage in parsed["stages"].items() if stage.teacher_sees == "canvases"]
     if canvases and "teacher" not in parsed:
         raise UsageError(f'stages.{canvases[0]}.teacher_sees = "canvases" needs a teacher: name one at the top.')
@@ -209,6 +212,25 @@ def _parse(values: dict[str, Any], base: Path) -> TrainConfig:
         )
     _require_unnamed_are_taught(parsed)
     return TrainConfig(**parsed, **values)
+
+
+def _require_detection_alone(parsed: dict[str, Any]) -> None:
+    """The stage `detect` trains what finds people, which may change nothing of what identifies them."""
+    stage, head = parsed["stages"].get("detect"), parsed["model"].roi_head
+    if stage is None:
+        return
+    if head != "pixels":
+        raise UsageError(
+            f'the stage detect leaves identification as it is, which only roi_head = "pixels" allows, got "{head}", '
+            "whose identification would read feature maps that change. Train with the stages oim or qeeps, or choose "
+            "pixels."
+        )
+    others = sorted(set(stage.losses) - set(DETECTION_LOSSES))
+    if others:
+        raise UsageError(
+            f"stages.detect.losses: {others[0]} trains identification, which this stage leaves as it is; expected "
+            f"weights of {', '.join(DETECTION_LOSSES)}."
+        )
 
 
 def _require_unnamed_are_taught(parsed: dict[str, Any]) -> None:

@@ -111,16 +111,18 @@ def detector_forward(
     people: list[People],
     count: int,
     extra_logits: Tensor | None = None,
+    identify: bool = True,
 ) -> tuple[dict[str, Tensor], SampledRoIs, RoIOutput]:
     """RPN and RoI head on gallery maps: their four losses, the RoIs sampled and the heads' output on them.
 
     extra_logits: QRPN's, added to RPN's for choosing proposals (§4.2; by the sum alone, which a search does not do:
-    here each person's own box is among the candidates, and none can be lost).
+    here each person's own box is among the candidates, and none can be lost). identify: whether embeddings are wanted.
     """
     logits, deltas = model.rpn(gallery_maps.conv4)
     anchors = model.anchors(gallery_maps.conv4)
     losses = rpn_losses(logits, deltas, anchors, people)
     combined = logits if extra_logits is None else logits + extra_logits
     rois = sample_rois(combined, deltas, anchors, people, tuple(images.shape[-2:]), count)
-    output = model.roi_head(gallery_maps, rois.per_image(len(images)))
+    look = model.roi_head if identify else model.roi_head.detect
+    output = look(gallery_maps, rois.per_image(len(images)))
     return losses | roi_losses(output, rois, people), rois, output

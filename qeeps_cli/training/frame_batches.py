@@ -13,7 +13,6 @@ from qeeps_cli.training.views import View, view
 
 JITTERED_COPIES = 3  # of each person's box, among the candidates for RoIs
 JITTER = 0.12  # of the box's sides
-IDENTITY_SHARE = 0.75  # of draws that start from an identity; the rest draw frames, also those without names
 
 
 class FrameBatches:
@@ -48,6 +47,20 @@ class FrameBatches:
     def draw_frame(self, rng: Rng) -> int:
         """Any frame, by the weights of the sets."""
         return int(rng.choice(len(self.population.frames), p=self.population.frame_weights))
+
+    def draw(self, count: int, identity_share: float, rng: Rng) -> list[tuple[int, int | None]]:
+        """(frame, row to show whole or None) of `count` views. identity_share: of the draws, the share that takes two
+        sightings of one identity; the others take any frame."""
+        drawn: list[tuple[int, int | None]] = []
+        while len(drawn) < count:
+            if len(self.labels) and rng.random() < identity_share:
+                drawn += self.draw_pair(rng)
+            else:
+                drawn.append((self.draw_frame(rng), None))
+        return drawn[:count]
+
+    def path_of(self, frame: int) -> str:
+        return str(self.population.frames[frame].path)
 
     def view_of(self, frame: int, focus: int | None, rng: Rng, mirror: bool) -> View:
         return view(self.population.frames[frame], focus, self.config.size, rng, mirror)

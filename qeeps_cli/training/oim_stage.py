@@ -8,10 +8,12 @@ from qeeps_cli.training.config import StageConfig
 from qeeps_cli.training.crop_batches import CropBatches
 from qeeps_cli.training.detector_losses import detector_forward, identified
 from qeeps_cli.training.embed_stage import embed_crops
-from qeeps_cli.training.frame_batches import IDENTITY_SHARE, FrameBatches
+from qeeps_cli.training.frame_batches import FrameBatches
 from qeeps_cli.training.losses import contrastive_loss, teacher_loss
 from qeeps_cli.training.oim import OIMLoss
 from qeeps_cli.training.stage import Batch, stack_images, step_rng
+
+IDENTITY_SHARE = 0.75  # of draws that start from an identity; the rest draw frames, also those without names
 
 
 class OIMStage:
@@ -25,16 +27,10 @@ class OIMStage:
 
     def batch(self, step: int) -> Batch:
         rng = step_rng(self.seed, self.name, step)
-        drawn: list[tuple[int, int | None]] = []
-        while len(drawn) < self.config.images:
-            if len(self.frames.labels) and rng.random() < IDENTITY_SHARE:
-                drawn += self.frames.draw_pair(rng)
-            else:
-                drawn.append((self.frames.draw_frame(rng), None))
-        drawn = drawn[: self.config.images]
+        drawn = self.frames.draw(self.config.images, IDENTITY_SHARE, rng)
         views = [self.frames.view_of(frame, focus, rng, rng.random() < 0.5) for frame, focus in drawn]
         people = [self.frames.people_in(v, frame, rng) for v, (frame, _) in zip(views, drawn, strict=True)]
-        paths = [str(self.frames.population.frames[frame].path) for frame, _ in drawn]
+        paths = [self.frames.path_of(frame) for frame, _ in drawn]
         crops = self.crops.draw(rng) if self.config.identities else None
         return {
             "images": stack_images([v.rgb for v in views]),

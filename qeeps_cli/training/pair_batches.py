@@ -4,8 +4,10 @@
 from dataclasses import dataclass
 
 import numpy as np
+from torch import Tensor
 
 from qeeps_cli.training.augment import Rng, jitter_boxes
+from qeeps_cli.training.detector_losses import People
 from qeeps_cli.training.frame_batches import FrameBatches
 from qeeps_cli.training.views import View, crop_view
 
@@ -47,6 +49,11 @@ def draw_pair(frames: FrameBatches, absent: float, rng: Rng) -> Pair:
         gallery = frames.view_of(gallery_frame, focus, rng, mirror)
         box = jitter_boxes(query.boxes[place[:1]], rng, QUERY_JITTER, query.rgb.shape[:2])[0]
         return Pair(query, box, label, query_frame, query_row, gallery, gallery_frame, _find(gallery, label))
+
+
+def person_box(pair: Pair, people: People) -> Tensor:
+    """(1, 4) box of the query person in the gallery view; (0, 4) where they are absent."""
+    return people.boxes[:0] if pair.person is None else people.boxes[pair.person : pair.person + 1]
 
 
 def _query_view(frames: FrameBatches, frame: int, row: int, rng: Rng, mirror: bool) -> View:

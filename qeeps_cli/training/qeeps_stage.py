@@ -15,7 +15,7 @@ from qeeps_cli.training.embed_stage import crop_pairs, embed_crops
 from qeeps_cli.training.frame_batches import FrameBatches
 from qeeps_cli.training.oim import OIMLoss
 from qeeps_cli.training.oim_stage import embedding_losses
-from qeeps_cli.training.pair_batches import Pair, draw_pair
+from qeeps_cli.training.pair_batches import Pair, draw_pair, person_box
 from qeeps_cli.training.stage import Batch, stack_images, step_rng
 
 QRPN_SAMPLES = 128  # anchors an image (§4.4)
@@ -48,7 +48,7 @@ class QEEPSStage:
             "query_boxes": torch.from_numpy(np.stack([p.box for p in pairs])),
             "query_labels": torch.tensor([p.label for p in pairs]),
             "query_targets": torch.stack([self._target(p) for p in pairs]),
-            "query_people": [_person_box(p, persons) for p, persons in zip(pairs, people, strict=True)],
+            "query_people": [person_box(p, persons) for p, persons in zip(pairs, people, strict=True)],
             "people": people,
             "crops": crops,
             "files": self._files(pairs) + (crops["files"] if crops else []),
@@ -60,8 +60,7 @@ class QEEPSStage:
         return torch.from_numpy(self.frames.teacher[row])
 
     def _files(self, pairs: list[Pair]) -> list[str]:
-        frames = self.frames.population.frames
-        return [str(frames[i].path) for p in pairs for i in (p.query_frame, p.gallery_frame)]
+        return [self.frames.path_of(i) for p in pairs for i in (p.query_frame, p.gallery_frame)]
 
     def losses(self, model: QEEPS, batch: Batch) -> dict[str, Tensor]:
         people = batch["people"]
@@ -109,11 +108,6 @@ class QEEPSStage:
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         self.oim.load_state_dict(state)
-
-
-def _person_box(pair: Pair, people: People) -> Tensor:
-    """(1, 4) box of the query person in the gallery view; (0, 4) where they are absent."""
-    return people.boxes[:0] if pair.person is None else people.boxes[pair.person : pair.person + 1]
 
 
 def qrpn_loss(logits: Tensor, anchors: Tensor, query_people: list[Tensor], people: list[People]) -> Tensor:

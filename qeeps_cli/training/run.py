@@ -18,6 +18,7 @@ from qeeps_cli.training.config import TrainConfig
 from qeeps_cli.training.crop_bank import Crop, load_crops
 from qeeps_cli.training.crop_batches import CropBatches
 from qeeps_cli.training.crop_validation import crop_retrieval, embed_plain, features_plain
+from qeeps_cli.training.detect_stage import DetectStage
 from qeeps_cli.training.discriminant import fold_discriminant
 from qeeps_cli.training.embed_stage import EmbedStage
 from qeeps_cli.training.frame_batches import FrameBatches
@@ -82,9 +83,11 @@ def train(
     else:
         targets = np.full((len(crops), config.model.embedding_dim), np.nan, np.float32)
 
-    # Query guidance comes with the last stage, which starts from a trained OIM (§5.2); the embedding of a network that
-    # has it already goes on with it, each canvas paired with itself.
-    guided = {"qeeps"} | ({"embed"} if config.init and has_query_guidance(config.init) else set())
+    # Query guidance comes with the stage qeeps, which starts from a trained OIM (§5.2); the embedding and the detector
+    # of a network that has it already go on with it, each canvas paired with itself.
+    has_guidance = config.init is not None and has_query_guidance(config.init)
+    guided = {"qeeps"} | ({"embed"} if has_guidance else set())
+    guided |= {"detect"} if has_guidance or "qeeps" in config.stages else set()
     id_net_is_trained = False
     terms = terms_of(config.init) if config.init else None
     inherited = {"terms": f"Trained from {config.init.name}, whose terms are: {terms}"} if terms else {}
@@ -109,6 +112,8 @@ def train(
 
     def make_stage(name: str, model: QEEPS, fresh: bool) -> Stage:
         stage_config = config.stages[name]
+        if name == "detect":
+            return DetectStage(stage_config, FrameBatches(population, targets, stage_config), model, config.seed)
         sees_canvases = stage_config.teacher_sees == "canvases"
         batches = CropBatches(population, crops, targets, stage_config, teacher if sees_canvases else None)
         if name == "embed" and fresh and stage_config.id_net == "teacher":

@@ -1,4 +1,4 @@
-"""What the three stages have in common: a step's data is a function of the seed and the step, and losses have names."""
+"""What the stages have in common: a step's data is a function of the seed and the step, and losses have names."""
 
 from typing import Any, Protocol
 
