@@ -12,6 +12,7 @@ from torch import nn
 from training_sets import MODEL, tiny_stage
 
 from qeeps_cli.errors import DataError, WeightsError
+from qeeps_cli.model.config import VARIANTS
 from qeeps_cli.model.qeeps import QEEPS
 from qeeps_cli.model.qsimnet import INITIAL_SLOPE, QSimNet
 from qeeps_cli.training.initialise import (
@@ -290,10 +291,19 @@ def test_what_is_trained_beside_the_model_has_the_rate_of_heads():
     assert [(group["lr"], group["weight_decay"]) for group in groups] == [(pytest.approx(0.05), 0.0)]
 
 
-@pytest.mark.parametrize(("variant", "guided"), [("qeeps", True), ("oim+qrpn+qsimnet", False), ("oim", False)])
-def test_whether_a_checkpoint_has_query_guidance(tmp_path, variant, guided):
+@pytest.mark.parametrize(
+    ("variant", "all_of"),
+    [
+        ("qeeps", set(VARIANTS)),
+        ("oim+qrpn+qsimnet", set(VARIANTS) - {"qeeps"}),
+        ("oim+qrpn", {"oim", "oim+qrpn"}),
+        ("oim", {"oim"}),
+    ],
+)
+def test_whether_a_checkpoint_has_the_query_guidance_of_a_variant(tmp_path, variant, all_of):
     save_checkpoint(tmp_path / "a.safetensors", network(replace(MODEL, variant=variant)), {})
-    assert has_query_guidance(tmp_path / "a.safetensors") is guided
+    found = {v for v in VARIANTS if has_query_guidance(tmp_path / "a.safetensors", replace(MODEL, variant=v))}
+    assert found == all_of
 
 
 def test_the_optimizer_is_the_recipes():

@@ -54,7 +54,7 @@ class StageConfig:
 
     images: frames a step ("oim"), pairs a step ("qeeps"), or either ("detect"). identities × crops_each: crops a step.
     size: (height, width) of training views. absent, self_pairs: shares of pairs without the person, and of steps in
-    which both images are paired with themselves (the cached search); of "detect", in which frames are, without a query.
+    which both images are paired with themselves (the cached search; of "detect": steps of frames without a query).
     rois: RoIs sampled in an image.
 
     smallest: people on canvases are at least this share of the canvas high.
@@ -187,7 +187,7 @@ def _parse(values: dict[str, Any], base: Path) -> TrainConfig:
             f"stages.{guidance[0]}.guidance_only: expected it in the stage qeeps of a variant that a query guides, got "
             f"the variant {parsed['model'].variant}; nothing would be trained."
         )
-    if guidance and "init" not in parsed and len(parsed["stages"]) == 1:
+    if guidance and "init" not in parsed and next(iter(parsed["stages"])) == "qeeps":
         raise UsageError("stages.qeeps.guidance_only needs a trained network to guide: name one as init, at the top.")
     if guidance and parsed["model"].variant == "oim+qrpn" and parsed["stages"]["qeeps"].self_pairs >= 1:
         raise UsageError("stages.qeeps.self_pairs = 1 shows QRPN no pairs, and guidance_only trains nothing else here.")
@@ -225,12 +225,22 @@ def _require_detection_alone(parsed: dict[str, Any]) -> None:
             "whose identification would read feature maps that change. Train with the stages oim or qeeps, or choose "
             "pixels."
         )
+    before = [name for name in parsed["stages"] if name != "detect"]
+    if not before and "init" not in parsed:
+        raise UsageError("stages.detect needs a trained network to go on from: name one as init, at the top.")
+    if before[-1:] == ["oim"] and parsed["model"].variant != "oim":
+        raise UsageError(
+            f"stages.detect trains what a query guides in {parsed['model'].variant}, which comes with the stage qeeps; "
+            "got oim before it. Put [stages.qeeps] between them, or choose the variant oim."
+        )
     others = sorted(set(stage.losses) - set(DETECTION_LOSSES))
     if others:
         raise UsageError(
             f"stages.detect.losses: {others[0]} trains identification, which this stage leaves as it is; expected "
             f"weights of {', '.join(DETECTION_LOSSES)}."
         )
+    if not any(map(stage.weight_of, DETECTION_LOSSES)):
+        raise UsageError("stages.detect.losses: all of them are 0, so that nothing would be trained.")
 
 
 def _require_unnamed_are_taught(parsed: dict[str, Any]) -> None:

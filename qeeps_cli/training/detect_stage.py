@@ -13,7 +13,6 @@ from qeeps_cli.training.qeeps_stage import qrpn_loss
 from qeeps_cli.training.stage import Batch, stack_images, step_rng
 
 IDENTITY_SHARE = 0.35  # of draws, two views each: rooms without people, and people without names, teach detection too
-IDENTIFIES = ("roi_head.id_", "qsimnet.")  # what stays as it was
 
 
 class DetectStage:
@@ -22,13 +21,11 @@ class DetectStage:
 
     name = "detect"
     batch_is_stateless = True
+    keeps = ("roi_head.id_", "qsimnet.")  # identification
 
     def __init__(self, config: StageConfig, frames: FrameBatches, model: QEEPS, seed: int):
         self.config, self.frames, self.seed = config, frames, seed
         self.is_guided = (model.qrpn is not None or model.config.has_qsse) and len(frames.labels) > 0
-        for name, parameter in model.named_parameters():
-            if name.startswith(IDENTIFIES):
-                parameter.requires_grad_(False)
 
     def batch(self, step: int) -> Batch:
         rng = step_rng(self.seed, self.name, step)

@@ -1,4 +1,4 @@
-"""The detector's and the identification's terms of Eq. 3 on gallery images, shared by the stages `oim` and `qeeps`."""
+"""The detector's and the identification's terms of Eq. 3 on gallery images, shared by the stages that see frames."""
 
 from dataclasses import dataclass
 

@@ -84,6 +84,7 @@ class EmbedStage:
     """
 
     name = "embed"
+    keeps = ()
 
     def __init__(
         self, config: StageConfig, crops: CropBatches, seed: int, classifier: IdentityClassifier | None = None

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from qeeps_cli.checkpoints.convert import guess_settings
 from qeeps_cli.errors import DataError, WeightsError
 from qeeps_cli.evaluation.calibration import FrameScores, fit
-from qeeps_cli.model.config import HEADS_WITH_ID_STRIDE, ID_STRIDES, ROI_HEADS
+from qeeps_cli.model.config import HEADS_WITH_ID_STRIDE, ID_STRIDES, ROI_HEADS, ModelConfig
 from qeeps_cli.model.qeeps import QEEPS
 from qeeps_cli.model.qsse import INITIAL_EXCITATION
 from qeeps_cli.training.embed_stage import crop_pairs
@@ -72,11 +72,20 @@ def id_stride_of(path: Path) -> int | None:
     return stated.get("id_stride", ID_STRIDES[0]) if stated.get("roi_head") in HEADS_WITH_ID_STRIDE else None
 
 
-def has_query_guidance(path: Path) -> bool:
-    """Whether a checkpoint holds trained QSSE, QRPN and QSimNet. Raises WeightsError."""
+def has_query_guidance(path: Path, config: ModelConfig) -> bool:
+    """Whether a checkpoint holds all that a query guides in the network of this config: QSSE, QRPN and QSimNet, as its
+    variant has them. Raises WeightsError."""
     with _opened(path) as file:
         blocks = {prefix for prefix in GUIDED for name in file.keys() if name.startswith(prefix)}  # noqa: SIM118
-    return blocks == set(GUIDED)
+    wanted = (config.has_qsse, config.has_qrpn, config.has_qsimnet)
+    return blocks >= {prefix for prefix, has in zip(GUIDED, wanted, strict=True) if has}
+
+
+def identifies_alike(path: Path, config: ModelConfig) -> bool:
+    """Whether a checkpoint's identification looks at the same cells as that of this config. Raises WeightsError."""
+    with _opened(path) as file:
+        stated = json.loads((file.metadata() or {}).get("config", "{}"))
+    return (stated.get("roi_head"), stated.get("id_stride", ID_STRIDES[0])) == (config.roi_head, config.id_stride)
 
 
 @contextmanager

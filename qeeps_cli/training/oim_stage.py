@@ -21,6 +21,7 @@ class OIMStage:
 
     name = "oim"
     batch_is_stateless = True
+    keeps = ()
 
     def __init__(self, config: StageConfig, frames: FrameBatches, crops: CropBatches, oim: OIMLoss, seed: int):
         self.config, self.frames, self.crops, self.oim, self.seed = config, frames, crops, oim, seed

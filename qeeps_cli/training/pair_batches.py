@@ -1,5 +1,4 @@
-"""Pairs for a step of the stage `qeeps`: the person present, absent, or both images paired with themselves (§4.4,
-§5.2)."""
+"""Pairs for a step of the stages `qeeps` and `detect`: the person present or absent (§4.4, §5.2)."""
 
 from dataclasses import dataclass
 

@@ -68,13 +68,13 @@ class Population:
         return max(self.by_label, default=-1) + 1
 
 
-def gather(sources: Sequence[DataSource]) -> Population:
-    """Read all sets and number their identities. Raises DataError if there is no person at all, or a set is
-    unusable."""
+def gather(sources: Sequence[DataSource], named: bool = True) -> Population:
+    """Read all sets and number their identities. named: whether it takes people with an identity to train what the
+    recipe trains. Raises DataError if that holds and there are none, or a set is unusable."""
     builder = _Builder()
     for index, source in enumerate(sources):
         builder.add(_read(source), source, index)
-    return builder.build()
+    return builder.build(named)
 
 
 def _read(source: DataSource) -> FrameSet | CropSet:
@@ -155,11 +155,11 @@ class _Builder:
                     )
                 )
 
-    def build(self) -> Population:
+    def build(self, named: bool) -> Population:
         by_label: dict[int, list[int]] = defaultdict(list)
         for i, person in enumerate(self.people):
             by_label[person.label].append(i)
-        if not by_label:
+        if named and not by_label:
             raise DataError(
                 "no identities in the training data: every person_id is -1. Detection can be learnt from such sets, "
                 "but a person search needs at least one set whose people are named; add one to the recipe."

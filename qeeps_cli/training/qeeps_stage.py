@@ -26,6 +26,7 @@ class QEEPSStage:
 
     name = "qeeps"
     batch_is_stateless = True
+    keeps = ()
 
     def __init__(self, config: StageConfig, frames: FrameBatches, crops: CropBatches, oim: OIMLoss, seed: int):
         if len(frames.labels) == 0:

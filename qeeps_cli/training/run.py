@@ -26,6 +26,7 @@ from qeeps_cli.training.initialise import (
     average_with_start,
     has_query_guidance,
     id_stride_of,
+    identifies_alike,
     initialise,
     regress_id_net,
     start_qsimnet,
@@ -66,26 +67,27 @@ def train(
     workers = default_workers(device) if workers is None else workers
     require_workers(workers)
     out.mkdir(parents=True, exist_ok=True)
-    population = gather(config.data)
+    identifies = set(config.stages) != {"detect"}  # otherwise frames are all that is needed
+    population = gather(config.data, named=identifies)
     unnamed = sum(person.unnamed for person in population.people)
     say(
         f"data: {len(population.frames)} frames, {len(population.people) - unnamed} people with a name, "
         f"{len(population.by_label) - unnamed} identities, {unnamed} people without one to draw, "
         f"{len(population.holdout)} crops held out"
     )
-    crops = load_crops(population.people, threads=max(2, workers))
+    crops = load_crops(population.people, threads=max(2, workers)) if identifies else []
     holdout = load_crops(population.holdout)
-    teacher = load_teacher(config.teacher, device) if config.teacher else None
+    teacher = load_teacher(config.teacher, device) if config.teacher and identifies else None
     if teacher:
         targets = teacher.of_crops(population.people, crops, out)
         if targets.shape[1] != config.model.embedding_dim:
             raise DataError(f"the teacher has {targets.shape[1]} dimensions, the model {config.model.embedding_dim}.")
     else:
-        targets = np.full((len(crops), config.model.embedding_dim), np.nan, np.float32)
+        targets = np.full((len(population.people), config.model.embedding_dim), np.nan, np.float32)
 
     # Query guidance comes with the stage qeeps, which starts from a trained OIM (§5.2); the embedding and the detector
-    # of a network that has it already go on with it, each canvas paired with itself.
-    has_guidance = config.init is not None and has_query_guidance(config.init)
+    # of a network that has it already go on with it.
+    has_guidance = config.init is not None and has_query_guidance(config.init, config.model)
     guided = {"qeeps"} | ({"embed"} if has_guidance else set())
     guided |= {"detect"} if has_guidance or "qeeps" in config.stages else set()
     id_net_is_trained = False
@@ -94,26 +96,36 @@ def train(
 
     def make_model(stage: str) -> QEEPS:
         nonlocal id_net_is_trained
+        is_first = stage == next(iter(config.stages))
         torch.manual_seed(config.seed)
         model = QEEPS(config.model if stage in guided else replace(config.model, variant="oim"))
         if config.init:
             id_net_is_trained = initialise(model, config.init)
-            if not id_net_is_trained and stage == next(iter(config.stages)):
+            if not id_net_is_trained and is_first:
                 say(f'ID Net starts anew: {config.init.name} has none for roi_head = "{config.model.roi_head}"')
             stride, own = id_stride_of(config.init), config.model.id_stride
-            if stride not in (None, own) and stage == next(iter(config.stages)):
+            if stride not in (None, own) and is_first:
                 say(
                     f"id_stride is {own} here and {stride} in {config.init.name}: identification goes on from its "
                     "weights, and sees other cells with them"
                 )
-        if config.stages[stage].guidance_only and len(config.stages) == 1 and not id_net_is_trained:
+        if config.stages[stage].guidance_only and is_first and not id_net_is_trained:
             raise DataError(f"guidance_only needs a trained network, and {config.init} has no ID Net that fits.")
+        if stage == "detect" and is_first and not (id_net_is_trained and identifies_alike(config.init, config.model)):
+            raise DataError(
+                f"the stage detect leaves identification as it is, and that of {config.init} is none for "
+                f'roi_head = "{config.model.roi_head}" with id_stride = {config.model.id_stride}. Name a network that '
+                "was trained with these as init, or train identification first."
+            )
         return model
 
     def make_stage(name: str, model: QEEPS, fresh: bool) -> Stage:
         stage_config = config.stages[name]
         if name == "detect":
-            return DetectStage(stage_config, FrameBatches(population, targets, stage_config), model, config.seed)
+            stage = DetectStage(stage_config, FrameBatches(population, targets, stage_config), model, config.seed)
+            if config.model.has_qrpn and not stage.is_guided:
+                say("QRPN stays as it is: pairs that show one person twice would train it, and the data has none")
+            return stage
         sees_canvases = stage_config.teacher_sees == "canvases"
         batches = CropBatches(population, crops, targets, stage_config, teacher if sees_canvases else None)
         if name == "embed" and fresh and stage_config.id_net == "teacher":

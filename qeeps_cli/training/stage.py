@@ -20,6 +20,7 @@ class Stage(Protocol):
     """
 
     name: str
+    keeps: tuple[str, ...]  # beginnings of the names of parameters that stay as they are
     batch_is_stateless: bool  # whether `batch` may be called in other processes, forked from this one
 
     def batch(self, step: int) -> Batch:

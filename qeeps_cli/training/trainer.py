@@ -96,7 +96,7 @@ class Trainer:
 
     def _run_stage(self, name: str, config: StageConfig, model: QEEPS, resumed: dict | None, done: list[str]) -> None:
         stage = self.make_stage(name, model, resumed is None)
-        optimizer = make_optimizer(model, config, stage.parameters())
+        optimizer = make_optimizer(model, config, stage.parameters(), stage.keeps)
         first = 0
         if resumed:
             optimizer.load_state_dict(resumed["optimizer"])
@@ -193,21 +193,21 @@ class Trainer:
 
 
 def make_optimizer(
-    model: QEEPS, config: StageConfig, beside: Sequence[nn.Parameter] = ()
+    model: QEEPS, config: StageConfig, beside: Sequence[nn.Parameter] = (), keeps: tuple[str, ...] = ()
 ) -> torch.optim.Optimizer:
     """AdamW or SGD (0.9); new heads at lr · head_lr, QSSE at qsse_lr times that, BaseNet at lr · trunk_lr.
 
     There is no weight decay on biases and norms.
 
-    beside: parameters that are none of the model's, trained as new heads are, without weight decay. What has a rate of
-    0 is frozen: it needs no gradient any more.
+    beside: parameters that are none of the model's, trained as new heads are, without weight decay. keeps: beginnings
+    of names that have a rate of 0. What has a rate of 0 is frozen: it needs no gradient any more.
     """
     groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
     if beside:
         groups[config.lr * config.head_lr, False] = list(beside)
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            rate = config.lr * _rate_factor(name, config)
+            rate = 0.0 if name.startswith(keeps) else config.lr * _rate_factor(name, config)
             if rate == 0:
                 parameter.requires_grad_(False)
                 continue
