@@ -1,4 +1,4 @@
-"""What a search loses to detection: the same ranking of what was found, of labelled boxes, and of what lies between.
+"""What a search loses to detection: the same ranking of what was found, of labelled boxes, and of mixtures.
 
     python benchmarks/lost_to_detection.py                          the example frames, the default weights
     python benchmarks/lost_to_detection.py --root DIR --annotations val.json --queries-file val_queries.json
@@ -6,8 +6,9 @@
 Every query of a benchmark is searched for among
 
 - what the network finds in the frames (cached mode);
-- that without the boxes that overlap no labelled one by 0.5: no false alarms, no second box of somebody;
-- that with the labelled box in the place of each that overlaps one by 0.5: boxes that fit;
+- that without the boxes that overlap no labelled one by 0.5: no false alarms (second boxes of somebody stay);
+- that with the labelled box in the place of each that overlaps one by 0.5: boxes that fit (twice the same, where two
+  overlapped it);
 - that with the labelled boxes of those who were missed: nobody is lost;
 - the labelled boxes alone, those that the labels ignore among them.
 

@@ -142,15 +142,23 @@ def test_it_goes_on_after_the_stage_qeeps(frames, tmp_path):
     assert not torch.equal(before["qrpn.fc1.weight"], trained["qrpn.fc1.weight"])
 
 
+def test_guidance_that_the_start_does_not_have_is_refused(frames, tmp_path):
+    for variant in ("oim", "oim+qrpn+qsimnet"):
+        recipe = recipe_of(frames, start_of(tmp_path, variant), "qeeps")
+        with pytest.raises(DataError, match="guides in qeeps, and .*start.safetensors does not hold all of it"):
+            run(recipe, tmp_path / "run")
+
+
 @pytest.mark.parametrize("start", ["resnet", "another stride"])
 def test_identification_that_was_never_trained_is_refused(frames, tmp_path, start):
     path = tmp_path / "start.safetensors"
+    variant = "oim" if start == "resnet" else "qeeps"
     if start == "resnet":
         save_file(torchvision.models.resnet18().state_dict(), path)
     else:
         save_checkpoint(path, QEEPS(replace(PIXELS, id_stride=16)), {})
     with pytest.raises(DataError, match='start.safetensors is none for roi_head = "pixels" with id_stride = 32'):
-        run(recipe_of(frames, path), tmp_path / "run")
+        run(recipe_of(frames, path, variant), tmp_path / "run")
 
 
 @pytest.mark.parametrize(
@@ -163,8 +171,8 @@ def test_identification_that_was_never_trained_is_refused(frames, tmp_path, star
         ),
         (
             PIXELS_TOML + "[stages.oim]\n[stages.qeeps]\n[stages.detect]\n"
-            "losses = {cls = 0, reg = 0, rpn_cls = 0, rpn_reg = 0, qrpn = 0}\n",
-            "stages.detect.losses: all of them are 0",
+            "self_pairs = 1.0\nlosses = {cls = 0, reg = 0, rpn_cls = 0, rpn_reg = 0}\n",
+            "stages.detect.losses: all that has something to learn from is 0",
         ),
         ('[model]\nroi_head = "fine"\n[stages.detect]\n', 'only roi_head = "pixels" allows, got "fine"'),
         (

@@ -239,8 +239,9 @@ def _require_detection_alone(parsed: dict[str, Any]) -> None:
             f"stages.detect.losses: {others[0]} trains identification, which this stage leaves as it is; expected "
             f"weights of {', '.join(DETECTION_LOSSES)}."
         )
-    if not any(map(stage.weight_of, DETECTION_LOSSES)):
-        raise UsageError("stages.detect.losses: all of them are 0, so that nothing would be trained.")
+    shows_pairs = parsed["model"].has_qrpn and stage.self_pairs < 1
+    if not any(stage.weight_of(loss) for loss in DETECTION_LOSSES if loss != "qrpn" or shows_pairs):
+        raise UsageError("stages.detect.losses: all that has something to learn from is 0: nothing would be trained.")
 
 
 def _require_unnamed_are_taught(parsed: dict[str, Any]) -> None:

@@ -90,6 +90,11 @@ def train(
     has_guidance = config.init is not None and has_query_guidance(config.init, config.model)
     guided = {"qeeps"} | ({"embed"} if has_guidance else set())
     guided |= {"detect"} if has_guidance or "qeeps" in config.stages else set()
+    if "detect" in config.stages and config.model.variant != "oim" and "detect" not in guided:
+        raise DataError(
+            f"the stage detect trains what a query guides in {config.model.variant}, and {config.init} does not hold "
+            "all of it. Name its own variant as model.variant, or put [stages.qeeps] before this stage."
+        )
     id_net_is_trained = False
     terms = terms_of(config.init) if config.init else None
     inherited = {"terms": f"Trained from {config.init.name}, whose terms are: {terms}"} if terms else {}
@@ -123,7 +128,7 @@ def train(
         stage_config = config.stages[name]
         if name == "detect":
             stage = DetectStage(stage_config, FrameBatches(population, targets, stage_config), model, config.seed)
-            if config.model.has_qrpn and not stage.is_guided:
+            if model.qrpn is not None and not stage.is_guided:
                 say("QRPN stays as it is: pairs that show one person twice would train it, and the data has none")
             return stage
         sees_canvases = stage_config.teacher_sees == "canvases"
