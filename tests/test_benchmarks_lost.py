@@ -19,7 +19,7 @@ from qeeps_cli.images import read_image  # noqa: E402
 from qeeps_cli.model.config import InferenceParams  # noqa: E402
 from qeeps_cli.searching.engine import Engine, QueryPerson  # noqa: E402
 
-EVERYTHING = InferenceParams(proposals=40, min_objectness=0.0, min_person_score=0.0, proposal_nms=0.95, nms=0.95)
+EVERYTHING = InferenceParams(proposals=100, min_objectness=0.0, min_person_score=0.0, proposal_nms=0.95, nms=0.95)
 
 
 def people(first, *boxes):
