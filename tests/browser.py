@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 import subprocess
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -35,6 +36,12 @@ class Browser:
         """Loads the page and waits until it has been drawn: Chromium drops keys that come before that."""
         self._post("/url", url=page.absolute().as_uri())
         self._post("/execute/async", script=ONCE_DRAWN, args=[])
+
+    def reopen(self, page: Path) -> None:
+        """Loads the page once more to see what it kept, as late as a person would: Chromium takes a moment to store it,
+        and a page that is opened within a tenth of a second of the click did not find it now and then."""
+        time.sleep(0.5)
+        self.open(page)
 
     def run(self, script: str, *arguments: Any) -> Any:
         """Runs the body of a JavaScript function and returns its result."""

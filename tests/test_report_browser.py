@@ -62,15 +62,15 @@ def choose(browser: Browser, id: str, value: object) -> None:
 
 
 def download(browser: Browser, folder: Path) -> dict:
-    """What the button exports, from the file that the browser saved."""
+    """What the button exports, from the file that the browser saved. It reserves the name with an empty file first."""
     downloads = folder / "downloads"
     for earlier in downloads.iterdir():
         earlier.unlink()
     browser.click("#export")
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
-        if saved := list(downloads.glob("*.json")):
-            return json.loads(saved[0].read_bytes())
+        if saved := [file.read_bytes() for file in downloads.glob("*.json") if file.stat().st_size]:
+            return json.loads(saved[0])
         time.sleep(0.05)
     raise AssertionError(f"nothing was downloaded; the page says {text(browser, 'message')!r}")
 
@@ -158,7 +158,7 @@ def test_verdicts_can_be_shown_alone(browser):
 
 def test_verdicts_outlast_the_page_and_belong_to_their_result(browser, page, folder, document):
     browser.press("j", "a", "r")
-    browser.open(page)
+    browser.reopen(page)
     assert verdicts(browser) == {"m1-1": "accepted", "m1-2": "rejected"}
     other = {**document, "matches": [{**match, "score": match["score"] / 2} for match in document["matches"]]}
     browser.open(write(folder / "other.html", dump(other)))
@@ -275,7 +275,7 @@ def test_one_query_that_was_asked_for_twice_has_verdicts_of_its_own_each_time(br
         browser.run("document.querySelector(arguments[0]).click()", button)
     judged = {"m1-2": "rejected", "m2-1": "accepted"}
     assert verdicts(browser) == judged
-    browser.open(twice)
+    browser.reopen(twice)
     assert verdicts(browser) == judged
     exported = download(browser, folder)
     assert [[entry["rank"] for entry in search["verdicts"]] for search in exported["searches"]] == [[2], [1]]
