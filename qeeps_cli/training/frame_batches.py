@@ -9,6 +9,7 @@ from qeeps_cli.training.augment import Rng, jitter_boxes
 from qeeps_cli.training.config import StageConfig
 from qeeps_cli.training.detector_losses import People
 from qeeps_cli.training.population import Population
+from qeeps_cli.training.stage import Batch, stack_images
 from qeeps_cli.training.views import View, view
 
 JITTERED_COPIES = 3  # of each person's box, among the candidates for RoIs
@@ -48,16 +49,23 @@ class FrameBatches:
         """Any frame, by the weights of the sets."""
         return int(rng.choice(len(self.population.frames), p=self.population.frame_weights))
 
-    def draw(self, count: int, identity_share: float, rng: Rng) -> list[tuple[int, int | None]]:
-        """(frame, row to show whole or None) of `count` views. identity_share: of the draws, the share that takes two
-        sightings of one identity; the others take any frame."""
-        drawn: list[tuple[int, int | None]] = []
+    def batch(self, count: int, identity_share: float, rng: Rng) -> Batch:
+        """`count` views with their people. identity_share: of the draws, the share that takes two sightings of one
+        identity; the others take any frame."""
+        drawn: list[tuple[int, int | None]] = []  # a frame, and the row to show whole
         while len(drawn) < count:
             if len(self.labels) and rng.random() < identity_share:
                 drawn += self.draw_pair(rng)
             else:
                 drawn.append((self.draw_frame(rng), None))
-        return drawn[:count]
+        drawn = drawn[:count]
+        views = [self.view_of(frame, focus, rng, rng.random() < 0.5) for frame, focus in drawn]
+        return {
+            "images": stack_images([v.rgb for v in views]),
+            "people": [self.people_in(v, frame, rng) for v, (frame, _) in zip(views, drawn, strict=True)],
+            "files": [self.path_of(frame) for frame, _ in drawn],
+            "count": count,
+        }
 
     def path_of(self, frame: int) -> str:
         return str(self.population.frames[frame].path)

@@ -67,8 +67,7 @@ def terms_of(path: Path) -> str | None:
 def id_stride_of(path: Path) -> int | None:
     """ModelConfig.id_stride of a checkpoint, which no name or shape tells; None where its RoI head has none. Raises
     WeightsError."""
-    with _opened(path) as file:
-        stated = json.loads((file.metadata() or {}).get("config", "{}"))
+    stated = _config_of(path)
     return stated.get("id_stride", ID_STRIDES[0]) if stated.get("roi_head") in HEADS_WITH_ID_STRIDE else None
 
 
@@ -83,9 +82,14 @@ def has_query_guidance(path: Path, config: ModelConfig) -> bool:
 
 def identifies_alike(path: Path, config: ModelConfig) -> bool:
     """Whether a checkpoint's identification looks at the same cells as that of this config. Raises WeightsError."""
-    with _opened(path) as file:
-        stated = json.loads((file.metadata() or {}).get("config", "{}"))
+    stated = _config_of(path)
     return (stated.get("roi_head"), stated.get("id_stride", ID_STRIDES[0])) == (config.roi_head, config.id_stride)
+
+
+def _config_of(path: Path) -> dict[str, Any]:
+    """What a checkpoint states of its network; nothing where it is none of qeeps."""
+    with _opened(path) as file:
+        return json.loads((file.metadata() or {}).get("config", "{}"))
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from qeeps_cli.training.embed_stage import embed_crops
 from qeeps_cli.training.frame_batches import FrameBatches
 from qeeps_cli.training.losses import contrastive_loss, teacher_loss
 from qeeps_cli.training.oim import OIMLoss
-from qeeps_cli.training.stage import Batch, stack_images, step_rng
+from qeeps_cli.training.stage import Batch, step_rng
 
 IDENTITY_SHARE = 0.75  # of draws that start from an identity; the rest draw frames, also those without names
 
@@ -28,18 +28,9 @@ class OIMStage:
 
     def batch(self, step: int) -> Batch:
         rng = step_rng(self.seed, self.name, step)
-        drawn = self.frames.draw(self.config.images, IDENTITY_SHARE, rng)
-        views = [self.frames.view_of(frame, focus, rng, rng.random() < 0.5) for frame, focus in drawn]
-        people = [self.frames.people_in(v, frame, rng) for v, (frame, _) in zip(views, drawn, strict=True)]
-        paths = [self.frames.path_of(frame) for frame, _ in drawn]
+        frames = self.frames.batch(self.config.images, IDENTITY_SHARE, rng)
         crops = self.crops.draw(rng) if self.config.identities else None
-        return {
-            "images": stack_images([v.rgb for v in views]),
-            "people": people,
-            "crops": crops,
-            "files": paths + (crops["files"] if crops else []),
-            "count": len(views),
-        }
+        return frames | {"crops": crops, "files": frames["files"] + (crops["files"] if crops else [])}
 
     def losses(self, model: QEEPS, batch: Batch) -> dict[str, Tensor]:
         gallery_maps, _ = model.basenet(batch["images"])

@@ -3,11 +3,13 @@
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from qeeps_cli.training.augment import Rng, jitter_boxes
 from qeeps_cli.training.detector_losses import People
 from qeeps_cli.training.frame_batches import FrameBatches
+from qeeps_cli.training.stage import Batch, stack_images
 from qeeps_cli.training.views import View, crop_view
 
 BARE_CROPS = 0.15  # share of queries that come as a crop without a frame, as users have them
@@ -50,7 +52,22 @@ def draw_pair(frames: FrameBatches, absent: float, rng: Rng) -> Pair:
         return Pair(query, box, label, query_frame, query_row, gallery, gallery_frame, _find(gallery, label))
 
 
-def person_box(pair: Pair, people: People) -> Tensor:
+def draw_pairs(frames: FrameBatches, rng: Rng) -> tuple[list[Pair], Batch]:
+    """The pairs of a step, and what every stage that shows pairs needs of them."""
+    pairs = [draw_pair(frames, frames.config.absent, rng) for _ in range(frames.config.images)]
+    people = [frames.people_in(p.gallery, p.gallery_frame, rng) for p in pairs]
+    return pairs, {
+        "images": stack_images([p.gallery.rgb for p in pairs]),
+        "people": people,
+        "query_images": stack_images([p.query.rgb for p in pairs]),
+        "query_boxes": torch.from_numpy(np.stack([p.box for p in pairs])),
+        "query_people": [_person_box(p, persons) for p, persons in zip(pairs, people, strict=True)],
+        "files": [frames.path_of(i) for p in pairs for i in (p.query_frame, p.gallery_frame)],
+        "count": len(pairs),
+    }
+
+
+def _person_box(pair: Pair, people: People) -> Tensor:
     """(1, 4) box of the query person in the gallery view; (0, 4) where they are absent."""
     return people.boxes[:0] if pair.person is None else people.boxes[pair.person : pair.person + 1]
 

@@ -1,6 +1,5 @@
 """Stage `qeeps`: the whole network on query-gallery pairs, with all seven terms of Eq. 3."""
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -15,8 +14,8 @@ from qeeps_cli.training.embed_stage import crop_pairs, embed_crops
 from qeeps_cli.training.frame_batches import FrameBatches
 from qeeps_cli.training.oim import OIMLoss
 from qeeps_cli.training.oim_stage import embedding_losses
-from qeeps_cli.training.pair_batches import Pair, draw_pair, person_box
-from qeeps_cli.training.stage import Batch, stack_images, step_rng
+from qeeps_cli.training.pair_batches import Pair, draw_pairs
+from qeeps_cli.training.stage import Batch, step_rng
 
 QRPN_SAMPLES = 128  # anchors an image (§4.4)
 
@@ -39,29 +38,19 @@ class QEEPSStage:
     def batch(self, step: int) -> Batch:
         rng = step_rng(self.seed, self.name, step)
         self_paired = bool(rng.random() < self.config.self_pairs)
-        pairs = [draw_pair(self.frames, self.config.absent, rng) for _ in range(self.config.images)]
-        people = [self.frames.people_in(p.gallery, p.gallery_frame, rng) for p in pairs]
+        pairs, shown = draw_pairs(self.frames, rng)
         crops = self.crops.draw(rng) if self.config.identities else None
-        return {
+        return shown | {
             "self_paired": self_paired,
-            "images": stack_images([p.gallery.rgb for p in pairs]),
-            "query_images": stack_images([p.query.rgb for p in pairs]),
-            "query_boxes": torch.from_numpy(np.stack([p.box for p in pairs])),
             "query_labels": torch.tensor([p.label for p in pairs]),
             "query_targets": torch.stack([self._target(p) for p in pairs]),
-            "query_people": [person_box(p, persons) for p, persons in zip(pairs, people, strict=True)],
-            "people": people,
             "crops": crops,
-            "files": self._files(pairs) + (crops["files"] if crops else []),
-            "count": len(pairs),
+            "files": shown["files"] + (crops["files"] if crops else []),
         }
 
     def _target(self, pair: Pair) -> Tensor:
         row = self.frames.person_of[pair.query_frame, pair.query_row]
         return torch.from_numpy(self.frames.teacher[row])
-
-    def _files(self, pairs: list[Pair]) -> list[str]:
-        return [self.frames.path_of(i) for p in pairs for i in (p.query_frame, p.gallery_frame)]
 
     def losses(self, model: QEEPS, batch: Batch) -> dict[str, Tensor]:
         people = batch["people"]
