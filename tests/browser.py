@@ -38,8 +38,8 @@ class Browser:
         self._post("/execute/async", script=ONCE_DRAWN, args=[])
 
     def reopen(self, page: Path) -> None:
-        """Loads the page once more to see what it kept, as late as a person would: Chromium takes a moment to store it,
-        and a page that is opened within a tenth of a second of the click did not find it now and then."""
+        """Loads the page once more to see what it kept, as late as a person would: on busy cores a page that was opened
+        at once has been seen not to find it."""
         time.sleep(0.5)
         self.open(page)
 
