@@ -28,7 +28,8 @@ class DetectStage:
     def batch(self, step: int) -> Batch:
         rng = step_rng(self.seed, self.name, step)
         if self.is_guided and rng.random() >= self.config.self_pairs:
-            return draw_pairs(self.frames, rng)[1]
+            _, shown = draw_pairs(self.frames, self.config.images, self.config.absent, rng)
+            return shown
         return self.frames.batch(self.config.images, IDENTITY_SHARE, rng)
 
     def losses(self, model: QEEPS, batch: Batch) -> dict[str, Tensor]:

@@ -52,9 +52,9 @@ def draw_pair(frames: FrameBatches, absent: float, rng: Rng) -> Pair:
         return Pair(query, box, label, query_frame, query_row, gallery, gallery_frame, _find(gallery, label))
 
 
-def draw_pairs(frames: FrameBatches, rng: Rng) -> tuple[list[Pair], Batch]:
+def draw_pairs(frames: FrameBatches, count: int, absent: float, rng: Rng) -> tuple[list[Pair], Batch]:
     """The pairs of a step, and what every stage that shows pairs needs of them."""
-    pairs = [draw_pair(frames, frames.config.absent, rng) for _ in range(frames.config.images)]
+    pairs = [draw_pair(frames, absent, rng) for _ in range(count)]
     people = [frames.people_in(p.gallery, p.gallery_frame, rng) for p in pairs]
     return pairs, {
         "images": stack_images([p.gallery.rgb for p in pairs]),

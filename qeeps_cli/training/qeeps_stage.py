@@ -38,7 +38,7 @@ class QEEPSStage:
     def batch(self, step: int) -> Batch:
         rng = step_rng(self.seed, self.name, step)
         self_paired = bool(rng.random() < self.config.self_pairs)
-        pairs, shown = draw_pairs(self.frames, rng)
+        pairs, shown = draw_pairs(self.frames, self.config.images, self.config.absent, rng)
         crops = self.crops.draw(rng) if self.config.identities else None
         return shown | {
             "self_paired": self_paired,
