@@ -3,6 +3,7 @@
 No GPU is needed: a hook in the network that searches raises what torch raises, for batches above a size.
 """
 
+import gc
 import weakref
 from collections.abc import Callable
 from contextlib import contextmanager
@@ -255,7 +256,9 @@ def test_a_search_for_a_number_goes_on_with_the_cpu_and_says_so_once(engine, fra
 
 @pytest.mark.gpu
 def test_a_gpu_without_memory_is_left_for_the_cpu(weights, frames):
-    torch.cuda.set_per_process_memory_fraction(1e-4)
+    gc.collect()
+    torch.cuda.empty_cache()
+    torch.cuda.set_per_process_memory_fraction(0.0)  # the test's network would fit into 14 MB, 1e-4 of an H200's
     try:
         result = qeeps_cli.search(frames / "vtest_0000.jpg", frames, BOX, weights=weights, params=PARAMS, cache=False)
         assert result.matches and result.parameters["device"] == "cpu"

@@ -57,13 +57,17 @@ def test_how_many(monkeypatch):
         require_workers(-1)
 
 
-@pytest.mark.gpu
-def test_a_gpu_trains_on_what_processes_prepare(tmp_path):
-    """Pinned, on a device that is in use before they are forked; the same first loss as on a CPU, but for precision."""
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def test_training_sees_the_same_steps_whoever_prepares_them(tmp_path, device):
+    """On a GPU from pinned memory, and by processes that are forked when the device is in use already.
+
+    Not the CPU's losses against the GPU's: the small network's first loss moves by a fifth and more with the precision.
+    """
     source = crops_source(write_crops(tmp_path / "crops"))
     recipe = tiny_recipe([source], {"embed": tiny_stage(losses={"contrastive": 1.0})}, seed=4)
     losses = {}
-    for device, workers in (("cpu", 0), ("cuda", 2)):
-        seen = losses[device] = []
-        train(recipe, tmp_path / device, torch.device(device), lambda p: seen.append(p.total), str, workers=workers)  # noqa: B023
-    assert len(losses["cuda"]) == 3 and losses["cuda"][0] == pytest.approx(losses["cpu"][0], rel=0.1)
+    for workers in (0, 2):
+        seen = losses[workers] = []
+        out = tmp_path / str(workers)
+        train(recipe, out, torch.device(device), lambda p: seen.append(p.total), str, workers=workers)  # noqa: B023
+    assert len(losses[2]) == 3 and losses[2] == pytest.approx(losses[0], rel=0.02)
