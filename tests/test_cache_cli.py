@@ -65,6 +65,13 @@ def test_a_cache_may_be_named_by_its_gallery_or_by_the_environment(folder, prelo
     assert missing.returncode == ExitCode.CACHE and b"there is no cache" in missing.stderr
 
 
+def test_a_gallery_whose_runs_keep_what_they_compute_elsewhere(folder, preloaded):
+    gallery = folder.with_name("far")
+    gallery.mkdir()
+    done = preloaded.run("cache", "info", gallery, QEEPS_CACHE=str(folder))
+    assert done.returncode == ExitCode.CACHE and f"$QEEPS_CACHE is set to {folder}" in done.stderr.decode()
+
+
 def test_verify(folder, preloaded):
     done = preloaded.run("cache", "verify", folder)
     assert (done.returncode, done.stdout) == (0, f"2 segments of {folder} intact\n".encode())

@@ -230,11 +230,12 @@ def test_mistakes_in_how_to_search(frames, arguments, told, preloaded):
         (("--box", "1,2,0,4"), "positive"),
         (("--box", "400,10,20,20"), "384 pixels wide and 288 high"),
         (("--box", "1,2,30,40", "--person", "1"), "either --box or --person"),
-        (("--person", "0"), "--person"),
+        (("--person", "0"), "a number from 1 as `qeeps detect` gives them, got 0"),
         (("--top-k", "0"), "--top-k"),
         (("--nms", "1.5"), "--nms"),
         (("--query", "absent.jpg"), "absent.jpg"),
         (("--gallery", "absent"), "absent"),
+        (("--out", "new.csv"), "write -o new.csv, for a folder"),
     ],
 )
 def test_mistakes_show_before_weights_are_looked_for(frames, arguments, told, preloaded):

@@ -145,14 +145,14 @@ def test_a_place_is_checked_before_it_is_needed(tmp_path, overwrite):
             check_file(tmp_path / "old.csv")
     with pytest.raises(OutputError, match="folder is a folder"):
         check_file(tmp_path / "folder", overwrite)
-    with pytest.raises(OutputError, match="absent/out.csv: No such file"):
+    with pytest.raises(OutputError, match="absent/out.csv: there is no folder .*absent. Make it"):
         check_file(tmp_path / "absent" / "out.csv", overwrite)
     assert sorted(os.listdir(tmp_path)) == ["folder", "link.csv", "old.csv"]
     assert (tmp_path / "old.csv").read_bytes() == b"old"
 
 
 @pytest.mark.parametrize(
-    "name, reason", [("no/such/folder.json", "No such file"), ("file/out.json", "Not a directory")]
+    "name, reason", [("no/such/folder.json", "there is no folder"), ("file/out.json", "Not a directory")]
 )
 def test_a_place_that_does_not_exist_is_named(tmp_path, name, reason):
     (tmp_path / "file").write_bytes(b"")

@@ -5,6 +5,7 @@ import re
 import pytest
 from command_line import FEW, FRAMES, SIZE
 from json_contract import check_search, parse
+from PIL import Image
 
 from qeeps_cli.errors import ExitCode
 
@@ -30,6 +31,20 @@ def test_a_box_that_is_none_is_a_usage_error(frames, preloaded, box):
         assert f"{SIZE[0]} pixels wide and {SIZE[1]} high".encode() in done.stderr
     else:
         assert b"--box expects" in done.stderr
+
+
+def test_a_picture_wider_than_people_are_is_searched_for_with_a_note(frames, weights, preloaded):
+    """Somebody forgot --box. A crop that is high enough says nothing."""
+    with Image.open(frames / FRAMES[0]) as picture:
+        picture.crop((80, 40, 120, 130)).save(frames.parent / "crop.png")
+    whole = (frames / FRAMES[0], ["has no box", "384×288", "--person"])
+    for query, told in (whole, (frames.parent / "crop.png", [])):
+        done = preloaded.run(
+            "search", "--query", query, "--gallery", frames / FRAMES[1], "--weights", weights, *FEW, "--no-cache"
+        )
+        assert done.returncode == ExitCode.OK and parse(done.stdout)["query"]["box"] is None
+        stderr = done.stderr.decode()
+        assert all(part in stderr for part in told) and ("has no box" in stderr) == bool(told)
 
 
 def test_a_slight_overhang_is_cut_with_a_note(frames, weights, preloaded):

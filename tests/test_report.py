@@ -324,6 +324,9 @@ def test_the_command(tmp_path, folder, document, preloaded):
     assert done.returncode == 7 and b"--overwrite" in done.stderr and page.read_bytes() == b"mine"
     assert preloaded.run("report", results, "--overwrite", "-q").stderr == b""
     assert page.read_bytes() == report(document).html
+    page.unlink()
+    assert preloaded.run("report", tmp_path).returncode == 0  # the folder that holds them
+    assert page.read_bytes() == report(document).html
 
     done = preloaded.run("report", results, "--out", results, "--overwrite")
     assert done.returncode == 7 and results.read_bytes() == dump(document)

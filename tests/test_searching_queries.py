@@ -46,7 +46,7 @@ def test_names_that_are_not_utf_8():
 @pytest.mark.parametrize(
     ("line", "told"),
     [
-        ("x", "no JSON"),
+        ("x", r'such as {"image": "q.jpg", "box": [10, 20, 60, 150]}, got something that is no JSON'),
         ("[" * 100_000, "no JSON"),
         ("[]", 'expected a JSON object with the key "image", got []'),
         ("{}", '"image" expects the path of a picture, got null'),

@@ -10,7 +10,7 @@ import typer
 from qeeps_cli.cli import options
 from qeeps_cli.cli.messages import Messages, format_count, format_size, format_table, visible_name
 from qeeps_cli.cli.process import command
-from qeeps_cli.errors import ExitCode, UsageError
+from qeeps_cli.errors import CacheError, ExitCode, UsageError
 
 if TYPE_CHECKING:
     from qeeps_cli.cache.folder import Survey
@@ -102,10 +102,17 @@ for function in (info, verify, compact, clear):
 def _folder(place: Path | None) -> Path:
     from qeeps_cli.cache.location import find_folder
 
-    named = place or os.environ.get("QEEPS_CACHE")
+    usual = os.environ.get("QEEPS_CACHE")
+    named = place or usual
     if not named:
         raise UsageError("expected a cache folder or a gallery, got nothing. `qeeps cache info GALLERY` shows one.")
-    return find_folder(Path(named))
+    folder = find_folder(Path(named))
+    if place and usual and os.path.exists(place) and not os.path.isdir(folder):
+        raise CacheError(
+            f"the gallery {visible_name(place)} has no cache of its own. $QEEPS_CACHE is set to {visible_name(usual)}, "
+            "where runs keep what they compute: name that, or nothing."
+        )
+    return folder
 
 
 def _write(document: dict[str, Any], lines: list[str], as_json: bool) -> None:

@@ -14,7 +14,11 @@ STANDARD = Path("-")
 MISSING = 10
 
 Results = Annotated[
-    Path, typer.Argument(metavar="RESULTS", help="The results.json of `qeeps search`; -: standard input.")
+    Path,
+    typer.Argument(
+        metavar="RESULTS",
+        help="The results.json of `qeeps search`, or the folder that holds it; -: standard input.",
+    ),
 ]
 Out = Annotated[
     Path | None,
@@ -54,8 +58,10 @@ def report(
     """
     messages = Messages(quiet, verbose)
     from qeeps_cli.images import MAX_PIXELS
+    from qeeps_cli.output.own_folder import RESULTS
     from qeeps_cli.output.report import report_of_results
 
+    results = results / RESULTS if results.is_dir() else results
     place = out or (Path("report.html") if results == STANDARD else results.with_name("report.html"))
     _check_place(place, results, overwrite)
     if images is not None and not images.is_dir():

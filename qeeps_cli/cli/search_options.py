@@ -26,7 +26,7 @@ BoxText = Annotated[
     ),
 ]
 Person = Annotated[
-    list[int] | None, typer.Option(metavar="N", min=1, help="Instead of --box: the person's number in `qeeps detect`.")
+    list[int] | None, typer.Option(metavar="N", help="Instead of --box: the person's number in `qeeps detect`.")
 ]
 Queries = Annotated[
     Path | None,

@@ -24,6 +24,11 @@ def reporting(path: str | os.PathLike) -> Iterator[None]:
     except BrokenPipeError:
         raise
     except OSError as error:
+        folder = Path(os.path.realpath(path)).parent
+        if isinstance(error, FileNotFoundError) and not folder.exists():
+            raise OutputError(
+                f"cannot write {path}: there is no folder {folder}. Make it first, or name another place."
+            ) from error
         raise OutputError(
             f"cannot write {path}: {error.strerror or error}. "
             "Free some space, check the permissions, or name another place."

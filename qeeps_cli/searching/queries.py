@@ -16,6 +16,7 @@ from qeeps_cli.types import Box
 
 MOST_PICTURES = 16  # whose pixels stay in memory from the beginning
 KEYS = ("image", "box", "person", "id")
+EXAMPLE = json.dumps({"image": "q.jpg", "box": [10, 20, 60, 150]})  # of a line
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,9 @@ def requests_of_options(
     """
     if boxes and people:
         raise UsageError("expected either --box or --person, got both.")
+    for number in people:
+        if number < 1:
+            raise UsageError(f"--person expects a number from 1 as `qeeps detect` gives them, got {number}.")
     for name, values in (("--box", boxes), ("--person", people)):
         if values and len(values) != len(images):
             raise UsageError(
@@ -82,8 +86,7 @@ def parse_requests(data: bytes, name: str, folder: Path) -> list[QueryRequest]:
         lines[request.id] = number
         requests.append(request)
     if not requests:
-        example = json.dumps({"image": "q.jpg", "box": [10, 20, 60, 150]})
-        raise UsageError(f"{name} holds no query. Expected lines such as {example}.")
+        raise UsageError(f"{name} holds no query. Expected lines such as {EXAMPLE}.")
     return requests
 
 
@@ -110,7 +113,9 @@ def _parse_line(line: bytes, folder: Path, number: str) -> QueryRequest:
     try:
         entry = json.loads(line.decode("utf-8", "surrogateescape"))  # a path may hold bytes that are no UTF-8
     except (ValueError, RecursionError) as error:
-        raise UsageError(f"expected a JSON object, got something that is no JSON ({error}).") from None
+        raise UsageError(
+            f"expected a JSON object such as {EXAMPLE}, got something that is no JSON ({error})."
+        ) from None
     if not isinstance(entry, dict):
         raise UsageError(f"expected a JSON object with the key \"image\", got {_shown(entry)}.")
     if unknown := sorted(entry.keys() - set(KEYS)):
