@@ -45,6 +45,8 @@ def test_a_picture_wider_than_people_are_is_searched_for_with_a_note(frames, wei
         assert done.returncode == ExitCode.OK and parse(done.stdout)["query"]["box"] is None
         stderr = done.stderr.decode()
         assert all(part in stderr for part in told) and ("has no box" in stderr) == bool(told)
+    planned = preloaded.run("search", "--query", whole[0], "--gallery", frames, "--weights", weights, "--dry-run", *FEW)
+    assert planned.returncode == ExitCode.OK and all(part in planned.stderr.decode() for part in whole[1])
 
 
 def test_a_slight_overhang_is_cut_with_a_note(frames, weights, preloaded):

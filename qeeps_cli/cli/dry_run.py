@@ -1,6 +1,7 @@
 """`--dry-run`: what a command would do, on stdout. Nothing is written, and the network runs on a few frames only."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,9 +31,10 @@ def show_plan(
     *,
     plan: "Plan | None" = None,
     queries: int | None = None,
+    notes: Sequence[str] = (),
     as_json: bool = False,
 ) -> ExitCode:
-    """plan, queries: of a search; None: of an index."""
+    """plan, queries: of a search; None: of an index. notes: of the queries."""
     from qeeps_cli.device import describe
     from qeeps_cli.output.json_writer import dump
 
@@ -59,7 +61,7 @@ def show_plan(
     }
     write_stdout(dump(document) if as_json else _as_text(document).encode("utf-8", "backslashreplace"))
     tell_skipped(gallery.skipped, messages)
-    tell_notes([*(estimate.notes if estimate else []), *gallery.notes], messages)
+    tell_notes([*notes, *(estimate.notes if estimate else []), *gallery.notes], messages)
     return ExitCode.SKIPPED if gallery.skipped else ExitCode.OK
 
 

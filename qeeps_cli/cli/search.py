@@ -91,7 +91,10 @@ def search(
         example = QueryPerson(pictures[0].pixels(limits.max_pixels), pictures[0].query.box)
         frames = {"batch": batch_size(engine, network.batch), "max_pixels": limits.max_pixels}
         estimated = estimate(engine, gallery, preview, example, **frames, read=work.reader())
-        return show_plan(engine, gallery, preview, estimated, place, messages, plan=plan, queries=len(pictures))
+        notes = [note for picture in pictures for note in picture.notes]
+        return show_plan(
+            engine, gallery, preview, estimated, place, messages, plan=plan, queries=len(pictures), notes=notes
+        )
     pictures = [
         choose_person(engine, picture, request.person, limits.max_pixels) if request.person else picture
         for picture, request in zip(pictures, requests, strict=True)
