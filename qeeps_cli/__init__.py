@@ -121,7 +121,10 @@ def search_many(
     wanted = ("top_k", "min_score", "exclude_query", "batch", "mode", "shortlist", "expand")
     own = {name: given[name] for name in wanted}
     options = SearchOptions(max_pixels=pixels, **own)
-    requests = [QueryRequest(Path(image), None if isinstance(where, int) else where) for image, where in queries]
+    requests = [
+        QueryRequest(Path(image), person=where) if isinstance(where, int) else QueryRequest(Path(image), where)
+        for image, where in queries
+    ]
     pictures = read_requests(requests, pixels)
     roots = [gallery] if isinstance(gallery, (str, PathLike)) else list(gallery)
     cut = {name: given[name] for name in ("every", "start", "end", "limit")}

@@ -113,6 +113,9 @@ def test_an_exif_turned_query_is_the_same_person(model, frames, tmp_path):
 
 def test_a_person_by_number(model, frames):
     result = qeeps_cli.search(frames / FRAMES[0], frames / FRAMES[1], person=1, model=model, params=FEW)
+    assert not any("has no box" in note for note in result.notes)
+    whole = qeeps_cli.search(frames / FRAMES[0], frames / FRAMES[1], model=model, params=FEW)
+    assert any("has no box" in note for note in whole.notes)
     x1, y1, x2, y2 = result.query.box
     assert 0 <= x1 < x2 <= SIZE[0] and 0 <= y1 < y2 <= SIZE[1]
     with pytest.raises(UsageError, match=r"from 1 to \d+ for .*, got 10000"):

@@ -70,6 +70,11 @@ def test_a_gallery_whose_runs_keep_what_they_compute_elsewhere(folder, preloaded
     gallery.mkdir()
     done = preloaded.run("cache", "info", gallery, QEEPS_CACHE=str(folder))
     assert done.returncode == ExitCode.CACHE and f"$QEEPS_CACHE is set to {folder}" in done.stderr.decode()
+    absent = preloaded.run("cache", "info", gallery, QEEPS_CACHE=str(folder.with_name("absent.qeeps")))
+    assert absent.returncode == ExitCode.CACHE and b"there is no cache" in absent.stderr
+    folder.with_suffix("").mkdir()
+    own = preloaded.run("cache", "info", folder.with_suffix(""), QEEPS_CACHE=str(folder.with_name("absent.qeeps")))
+    assert own.stdout == preloaded.run("cache", "info", folder).stdout
 
 
 def test_verify(folder, preloaded):

@@ -235,7 +235,8 @@ def test_mistakes_in_how_to_search(frames, arguments, told, preloaded):
         (("--nms", "1.5"), "--nms"),
         (("--query", "absent.jpg"), "absent.jpg"),
         (("--gallery", "absent"), "absent"),
-        (("--out", "new.csv"), "write -o new.csv, for a folder"),
+        (("--out", "new.csv"), "new.csv is named as a file. Use -o"),
+        (("--out", "new.csv", "--format", "csv"), "new.csv is named as a file. Use -o"),
     ],
 )
 def test_mistakes_show_before_weights_are_looked_for(frames, arguments, told, preloaded):
@@ -250,6 +251,10 @@ def test_the_output_is_checked_before_weights_are_looked_for(frames, tmp_path, p
     done = preloaded.run("search", *given, "--out", tmp_path)
     assert done.returncode == ExitCode.OUTPUT and b"--overwrite" in done.stderr
     assert os.listdir(tmp_path) == ["mine.txt"]
+    (tmp_path / "old.csv").mkdir()  # a folder all the same: only the weights are missing
+    assert preloaded.run("search", *given, "--out", tmp_path / "old.csv").returncode == ExitCode.WEIGHTS
+    long = preloaded.run("search", *given, "--out", tmp_path / ("x" * 300 + ".csv"))
+    assert long.returncode in (ExitCode.USAGE, ExitCode.OUTPUT) and b"bug" not in long.stderr
 
 
 def test_an_empty_gallery(frames, tmp_path, preloaded):

@@ -147,6 +147,10 @@ def test_a_place_is_checked_before_it_is_needed(tmp_path, overwrite):
         check_file(tmp_path / "folder", overwrite)
     with pytest.raises(OutputError, match="absent/out.csv: there is no folder .*absent. Make it"):
         check_file(tmp_path / "absent" / "out.csv", overwrite)
+    (tmp_path / "dangling.csv").symlink_to("absent/out.csv")
+    with pytest.raises(OutputError, match="dangling.csv: No such file"):
+        check_file(tmp_path / "dangling.csv", overwrite)
+    (tmp_path / "dangling.csv").unlink()
     assert sorted(os.listdir(tmp_path)) == ["folder", "link.csv", "old.csv"]
     assert (tmp_path / "old.csv").read_bytes() == b"old"
 

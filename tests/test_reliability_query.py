@@ -37,7 +37,7 @@ def test_a_picture_wider_than_people_are_is_searched_for_with_a_note(frames, wei
     """Somebody forgot --box. A crop that is high enough says nothing."""
     with Image.open(frames / FRAMES[0]) as picture:
         picture.crop((80, 40, 120, 130)).save(frames.parent / "crop.png")
-    whole = (frames / FRAMES[0], ["has no box", "384×288", "--person"])
+    whole = (frames / FRAMES[0], ["has no box", "384×288", "qeeps detect"])
     for query, told in (whole, (frames.parent / "crop.png", [])):
         done = preloaded.run(
             "search", "--query", query, "--gallery", frames / FRAMES[1], "--weights", weights, *FEW, "--no-cache"
@@ -45,6 +45,8 @@ def test_a_picture_wider_than_people_are_is_searched_for_with_a_note(frames, wei
         assert done.returncode == ExitCode.OK and parse(done.stdout)["query"]["box"] is None
         stderr = done.stderr.decode()
         assert all(part in stderr for part in told) and ("has no box" in stderr) == bool(told)
+    given = ["--query", whole[0], "--person", "1", "--gallery", frames / FRAMES[1], "--weights", weights, "--no-cache"]
+    assert b"has no box" not in preloaded.run("search", *given, *FEW).stderr
     planned = preloaded.run("search", "--query", whole[0], "--gallery", frames, "--weights", weights, "--dry-run", *FEW)
     assert planned.returncode == ExitCode.OK and all(part in planned.stderr.decode() for part in whole[1])
 

@@ -324,9 +324,12 @@ def test_the_command(tmp_path, folder, document, preloaded):
     assert done.returncode == 7 and b"--overwrite" in done.stderr and page.read_bytes() == b"mine"
     assert preloaded.run("report", results, "--overwrite", "-q").stderr == b""
     assert page.read_bytes() == report(document).html
+    assert preloaded.run("report", tmp_path, "-q").returncode == 7  # the folder that holds them, and a page
     page.unlink()
-    assert preloaded.run("report", tmp_path).returncode == 0  # the folder that holds them
+    assert preloaded.run("report", tmp_path).returncode == 0
     assert page.read_bytes() == report(document).html
+    nothing = preloaded.run("report", folder)
+    assert nothing.returncode == 2 and b"holds no results.json" in nothing.stderr
 
     done = preloaded.run("report", results, "--out", results, "--overwrite")
     assert done.returncode == 7 and results.read_bytes() == dump(document)

@@ -107,7 +107,8 @@ def _folder(place: Path | None) -> Path:
     if not named:
         raise UsageError("expected a cache folder or a gallery, got nothing. `qeeps cache info GALLERY` shows one.")
     folder = find_folder(Path(named))
-    if place and usual and os.path.exists(place) and not os.path.isdir(folder):
+    is_gallery = place is not None and os.path.isdir(place) and folder != place
+    if is_gallery and not os.path.isdir(folder) and usual and os.path.isdir(find_folder(Path(usual))):
         raise CacheError(
             f"the gallery {visible_name(place)} has no cache of its own. $QEEPS_CACHE is set to {visible_name(usual)}, "
             "where runs keep what they compute: name that, or nothing."

@@ -1,5 +1,6 @@
 """The options of `qeeps search` that say where its results go and as what."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -93,15 +94,15 @@ class OutputOptions:
         from qeeps_cli.output.own_folder import FILES
         from qeeps_cli.output.writers import WRITERS, check_format
 
+        if self.out and self.out.suffix.lower().removeprefix(".") in WRITERS and not os.path.exists(self.out):
+            raise UsageError(
+                f"--out expects a folder, but {self.out} is named as a file. Use -o for a file, or give the folder a "
+                "name without that ending."
+            )
         if self.format is not None and self.out and self.output is None:
             raise UsageError(
                 "--format is that of --output, and --out gets its own set of files: add -o FILE, or -o - for standard "
                 "output."
-            )
-        if self.out and not self.out.exists() and self.out.suffix.lower().removeprefix(".") in WRITERS:
-            raise UsageError(
-                f"--out expects a folder, but {self.out} is named as a file. For a file write -o {self.out}, for a "
-                "folder give it a name without that ending."
             )
         if self.crops and not self.out:
             raise UsageError("--crops writes into the folder of --out: add --out DIR.")

@@ -1,5 +1,6 @@
 """`qeeps report`: results as one page to look through and to judge."""
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -61,7 +62,10 @@ def report(
     from qeeps_cli.output.own_folder import RESULTS
     from qeeps_cli.output.report import report_of_results
 
-    results = results / RESULTS if results.is_dir() else results
+    if results != STANDARD and os.path.isdir(results):
+        folder, results = results, results / RESULTS
+        if not os.path.isfile(results):
+            raise UsageError(f"{visible_name(folder)} holds no {RESULTS}. Give the folder of `qeeps search --out`.")
     place = out or (Path("report.html") if results == STANDARD else results.with_name("report.html"))
     _check_place(place, results, overwrite)
     if images is not None and not images.is_dir():

@@ -91,7 +91,8 @@ def search(
         example = QueryPerson(pictures[0].pixels(limits.max_pixels), pictures[0].query.box)
         frames = {"batch": batch_size(engine, network.batch), "max_pixels": limits.max_pixels}
         estimated = estimate(engine, gallery, preview, example, **frames, read=work.reader())
-        notes = [note for picture in pictures for note in picture.notes]
+        several = len(pictures) > 1
+        notes = [f"query {p.id}: {note}" if several else note for p in pictures for note in p.notes]
         return show_plan(
             engine, gallery, preview, estimated, place, messages, plan=plan, queries=len(pictures), notes=notes
         )

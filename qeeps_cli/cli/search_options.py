@@ -26,7 +26,8 @@ BoxText = Annotated[
     ),
 ]
 Person = Annotated[
-    list[int] | None, typer.Option(metavar="N", help="Instead of --box: the person's number in `qeeps detect`.")
+    list[int] | None,
+    typer.Option(metavar="N", help="Instead of --box: the person's number in `qeeps detect`, from 1 on."),
 ]
 Queries = Annotated[
     Path | None,

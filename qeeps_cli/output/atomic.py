@@ -24,8 +24,8 @@ def reporting(path: str | os.PathLike) -> Iterator[None]:
     except BrokenPipeError:
         raise
     except OSError as error:
-        folder = Path(os.path.realpath(path)).parent
-        if isinstance(error, FileNotFoundError) and not folder.exists():
+        folder = os.path.dirname(path)
+        if isinstance(error, FileNotFoundError) and folder and not os.path.exists(folder):
             raise OutputError(
                 f"cannot write {path}: there is no folder {folder}. Make it first, or name another place."
             ) from error

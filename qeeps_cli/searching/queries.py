@@ -106,7 +106,20 @@ def _read(request: QueryRequest, reader: FrameReader, keep: bool) -> QueryPictur
         if not request.source:
             raise
         raise UsageError(f"{request.source}: {error}") from error
-    return replace(picture, id=request.id, rgb=picture.rgb if keep else None)
+    notes = (*picture.notes, *_no_box(request, picture))
+    return replace(picture, id=request.id, rgb=picture.rgb if keep else None, notes=notes)
+
+
+def _no_box(request: QueryRequest, picture: QueryPicture) -> list[str]:
+    """A note where the picture that is taken for the person's crop looks like a frame."""
+    height, width = picture.rgb.shape[:2]
+    if request.box is not None or request.person is not None or width < height:
+        return []
+    return [
+        f"the query {request.image.name} has no box, so that the whole of it is taken for the person, and its "
+        f"{width}×{height} pixels are wider than people are. If it shows more than them, give their box, or the number "
+        "that `qeeps detect` gives them"
+    ]
 
 
 def _parse_line(line: bytes, folder: Path, number: str) -> QueryRequest:

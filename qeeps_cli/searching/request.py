@@ -124,16 +124,7 @@ def read_query(
         decoded.rgb,
         (f"the query {image.name}: {decoded.note}",) if decoded.note else (),
     )
-    if box is not None:
-        return picture.with_box(*fit_box(_checked(box), *decoded.size))
-    height, width = decoded.size
-    if width < height:
-        return picture
-    wide = (
-        f"the query {image.name} has no box, so that the whole of it is taken for the person, and its {width}×{height} "
-        "pixels are wider than people are. Say where the person is: --box, or --person with a number of `qeeps detect`"
-    )
-    return replace(picture, notes=(*picture.notes, wide))
+    return picture if box is None else picture.with_box(*fit_box(_checked(box), *decoded.size))
 
 
 def _read(image: Path, max_pixels: int, reader: FrameReader | None) -> Decoded:
