@@ -189,7 +189,7 @@ def test_stdout_parses_at_every_verbosity(search, document, verbosity, monkeypat
         (("--min-score", "nan"), ExitCode.USAGE, "got nan"),
         (("--crops",), ExitCode.USAGE, "--crops writes into the folder of --out"),
         (("--out", "new", "-o", "new/results.json"), ExitCode.USAGE, "is a file that --out writes itself"),
-        (("-o", "absent/x.csv"), ExitCode.OUTPUT, "absent/x.csv: No such file or directory"),
+        (("-o", "absent/x.csv"), ExitCode.OUTPUT, "absent/x.csv: there is no folder absent. Make it"),
         (("-o", "gallery"), ExitCode.OUTPUT, "gallery is a folder"),
         (("-o", f"gallery/{FRAMES[0]}", "--format", "csv"), ExitCode.OUTPUT, "exists. Use --overwrite"),
     ],
