@@ -92,9 +92,9 @@ class OutputOptions:
         from qeeps_cli.output.atomic import check_file
         from qeeps_cli.output.folder import check_folder
         from qeeps_cli.output.own_folder import FILES
-        from qeeps_cli.output.writers import WRITERS, check_format
+        from qeeps_cli.output.writers import WRITERS, check_format, ending_of
 
-        if self.out and self.out.suffix.lower().removeprefix(".") in WRITERS and not os.path.exists(self.out):
+        if self.out and ending_of(self.out) in WRITERS and not os.path.exists(self.out):
             raise UsageError(
                 f"--out expects a folder, but {self.out} is named as a file. Use -o for a file, or give the folder a "
                 "name without that ending."

@@ -64,6 +64,7 @@ def search(
     rules = grouping.rules()
     output.check(sightings=rules is not None)
     pictures = read_requests(requests, limits.max_pixels)
+    several = queries is not None or len(pictures) > 1
     gallery = galleries.find(exclude=[output.out] if output.out else [], objects=work.is_ray)
     work.check_gallery(gallery, caching.cache, needs_files=output.needs_frames)
     timetable = rules and rules.timetable(gallery.frames)
@@ -91,7 +92,6 @@ def search(
         example = QueryPerson(pictures[0].pixels(limits.max_pixels), pictures[0].query.box)
         frames = {"batch": batch_size(engine, network.batch), "max_pixels": limits.max_pixels}
         estimated = estimate(engine, gallery, preview, example, **frames, read=work.reader())
-        several = len(pictures) > 1
         notes = [f"query {p.id}: {note}" if several else note for p in pictures for note in p.notes]
         return show_plan(
             engine, gallery, preview, estimated, place, messages, plan=plan, queries=len(pictures), notes=notes
@@ -105,7 +105,7 @@ def search(
         output,
         pictures,
         messages,
-        several=queries is not None or len(pictures) > 1,
+        several=several,
         ranked=top_k is not None,
         sightings=rules is not None,
         max_pixels=limits.max_pixels,

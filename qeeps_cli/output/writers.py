@@ -163,12 +163,17 @@ SIGHTING_WRITERS: dict[str, type[Writer]] = {
 }
 
 
+def ending_of(path: Path) -> str:
+    """What could be the name of a format: "csv" of new.CSV; empty where there is none."""
+    return path.suffix.lower().removeprefix(".")
+
+
 def choose_format(name: str | None, file: Path | None) -> str:
     """The format that was asked for, else that of the file's ending, and JSON where it has none.
 
     file: None: standard output. Raises UsageError for a format or an ending that is unknown, and for two that differ.
     """
-    ending = file.suffix.lower().removeprefix(".") if file else ""
+    ending = ending_of(file) if file else ""
     if name is None:
         if ending and ending not in WRITERS:
             raise UsageError(
