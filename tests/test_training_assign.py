@@ -110,7 +110,16 @@ def test_sim(rois, query_person, labels):
 )
 def test_sample(labels, size, positives, negatives):
     torch.manual_seed(0)
-    index = sample(torch.tensor(labels, dtype=torch.float32), size, 0.5)
-    drawn = [labels[i] for i in index.tolist()]
+    index, counts = sample(torch.tensor(labels, dtype=torch.float32), size, 0.5)
+    assert len(index) == len(counts) == min(size, len(labels))
+    drawn = [labels[i] for i in index[counts].tolist()]
     assert drawn == [1] * positives + [0] * negatives
-    assert len(set(index.tolist())) == len(drawn)
+    assert len(set(index[counts].tolist())) == len(drawn)
+    assert not counts[len(drawn) :].any()
+
+
+def test_every_label_may_be_drawn():
+    torch.manual_seed(0)
+    labels = torch.tensor([1.0] * 6 + [0.0] * 6 + [-1.0])
+    seen = {int(i) for _ in range(60) for i, counts in zip(*sample(labels, 4, 0.5), strict=True) if counts}
+    assert seen == set(range(12))

@@ -31,10 +31,14 @@ def scaled_size(height: int, width: int, config: ModelConfig) -> tuple[int, int]
 
 def to_tensor(rgb: np.ndarray) -> Tensor:
     """(H, W, 3) uint8 to (3, H, W) float32, normalised."""
-    image = torch.from_numpy(np.ascontiguousarray(rgb)).permute(2, 0, 1).float()
-    mean = torch.tensor(MEAN).mul(255).reshape(3, 1, 1)
-    std = torch.tensor(STD).mul(255).reshape(3, 1, 1)
-    return image.sub_(mean).div_(std)
+    return normalise(torch.from_numpy(np.ascontiguousarray(rgb)).permute(2, 0, 1))
+
+
+def normalise(images: Tensor) -> Tensor:
+    """(…, 3, H, W) uint8 to float32 with the mean and spread of ImageNet's channels taken out, on the same device."""
+    mean = torch.tensor(MEAN, device=images.device).mul(255).reshape(3, 1, 1)
+    std = torch.tensor(STD, device=images.device).mul(255).reshape(3, 1, 1)
+    return images.float().sub_(mean).div_(std)
 
 
 def prepare_frame(rgb: np.ndarray, config: ModelConfig) -> tuple[Tensor, tuple[float, float]]:

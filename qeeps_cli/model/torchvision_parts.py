@@ -63,18 +63,16 @@ def _asking_later() -> Iterator[None]:
 
 with _asking_later():
     from torchvision import models
-    from torchvision.models.detection._utils import BalancedPositiveNegativeSampler, BoxCoder, Matcher
+    from torchvision.models.detection._utils import BoxCoder
     from torchvision.models.detection.anchor_utils import AnchorGenerator
     from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
     from torchvision.ops import boxes, roi_align
 
 __all__ = [
     "AnchorGenerator",
-    "BalancedPositiveNegativeSampler",
     "BasicBlock",
     "Bottleneck",
     "BoxCoder",
-    "Matcher",
     "ResNet",
     "boxes",
     "models",

@@ -1,12 +1,13 @@
 """Which anchors and RoIs are positive, negative or left out, for each loss. Labels: 1, 0, and −1 for left out.
 
-Built on torchvision's Matcher and sampler; the rules are §4.4 of the paper, and Faster R-CNN's where it says nothing.
+The rules are §4.4 of the paper, and Faster R-CNN's where it says nothing. torchvision's Matcher and sampler have the
+same rules, and ask the GPU how many boxes a rule holds for some ten times an image, for which the processor waits each
+time; here shapes depend on nothing that is computed.
 """
 
 import torch
 from torch import Tensor
 
-from qeeps_cli.model.torchvision_parts import BalancedPositiveNegativeSampler, Matcher
 from qeeps_cli.model.torchvision_parts import boxes as box_ops
 
 IGNORED_IOU = 0.3  # what overlaps an ignored person this much is neither person nor background
@@ -18,7 +19,7 @@ def rpn_labels(anchors: Tensor, people: Tensor, ignored: Tensor) -> tuple[Tensor
     anchors (N, 4), people (P, 4) and ignored (I, 4) are xyxy. Returns labels (N,) and each anchor's person (N,), an
     index into people that means something for positives only.
     """
-    labels, matched = _match(anchors, people, Matcher(0.7, 0.3, allow_low_quality_matches=True))
+    labels, matched = _match(anchors, people, 0.7, 0.3, best=True)
     return _leave_out(labels, anchors, ignored), matched
 
 
@@ -29,13 +30,13 @@ def qrpn_labels(anchors: Tensor, query_person: Tensor, others: Tensor) -> Tensor
     query_person: (1, 4), or (0, 4) where the person is absent. others: (M, 4), ignored people among them: their anchors
     are positives of the RPN beside, so they are left out instead of being pushed the other way.
     """
-    labels, _ = _match(anchors, query_person, Matcher(0.6, 0.3, allow_low_quality_matches=True))
+    labels, _ = _match(anchors, query_person, 0.6, 0.3, best=True)
     return _leave_out(labels, anchors, others)
 
 
 def roi_labels(rois: Tensor, people: Tensor, ignored: Tensor) -> tuple[Tensor, Tensor]:
     """RoI head: positive at IoU ≥ 0.5 with somebody, else negative. Returns labels (R,) and each RoI's person (R,)."""
-    labels, matched = _match(rois, people, Matcher(0.5, 0.5, allow_low_quality_matches=False))
+    labels, matched = _match(rois, people, 0.5, 0.5, best=False)
     return _leave_out(labels, rois, ignored), matched
 
 
@@ -46,25 +47,39 @@ def sim_labels(rois: Tensor, query_person: Tensor) -> Tensor:
     return (box_ops.box_iou(rois, query_person)[:, 0] >= 0.5).long()
 
 
-def sample(labels: Tensor, size: int, positive_fraction: float) -> Tensor:
-    """Indices of at most `size` labels ≥ 0, at most the fraction of them positive, drawn at random; positives first."""
-    positives, negatives = BalancedPositiveNegativeSampler(size, positive_fraction)([labels])
-    return torch.cat([positives[0].nonzero().squeeze(1), negatives[0].nonzero().squeeze(1)])
+def sample(labels: Tensor, size: int, positive_fraction: float) -> tuple[Tensor, Tensor]:
+    """Draw at random at most `size` of labels (N,), at most the fraction of them positive, and otherwise negatives.
+
+    Returns min(size, N) indices, and which of them count: all, unless there are too few. Positives come first, what
+    does not count last.
+    """
+    most, size = min(int(size * positive_fraction), len(labels)), min(size, len(labels))
+    keys = torch.rand(len(labels), device=labels.device)
+    positive_keys, positives = torch.where(labels == 1, keys, -1).topk(most)
+    negative_keys, negatives = torch.where(labels == 0, keys, -1).topk(size)
+    room = size - (positive_keys >= 0).sum()
+    is_within = torch.arange(size, device=labels.device) < room
+    counts = torch.cat([positive_keys >= 0, (negative_keys >= 0) & is_within])
+    order = counts.int().argsort(descending=True, stable=True)[:size]
+    return torch.cat([positives, negatives])[order], counts[order]
 
 
-def _match(boxes: Tensor, people: Tensor, matcher: Matcher) -> tuple[Tensor, Tensor]:
+def _match(boxes: Tensor, people: Tensor, high: float, low: float, best: bool) -> tuple[Tensor, Tensor]:
+    """Labels (N,) of boxes (N, 4) by their largest IoU with people (P, 4): 1 from `high` on, 0 below `low`, else −1;
+    and the person (N,) with whom it is. best: whoever's best box it is (all that are equally good) has label 1, too."""
     if len(people) == 0 or len(boxes) == 0:
         return boxes.new_zeros(len(boxes)), boxes.new_zeros(len(boxes), dtype=torch.long)
-    matched = matcher(box_ops.box_iou(people, boxes))
-    labels = (matched >= 0).to(boxes.dtype)
-    labels[matched == matcher.BETWEEN_THRESHOLDS] = -1
-    return labels, matched.clamp(min=0)
+    iou = box_ops.box_iou(people, boxes)
+    largest, person = iou.max(dim=0)
+    positive = largest >= high
+    if best:
+        positive = positive | (iou == iou.amax(dim=1, keepdim=True)).any(dim=0)
+    labels = torch.where(positive, 1.0, torch.where(largest < low, 0.0, -1.0))
+    return labels.to(boxes.dtype), person
 
 
 def _leave_out(labels: Tensor, boxes: Tensor, ignored: Tensor) -> Tensor:
     if len(ignored) == 0:
         return labels
     near = box_ops.box_iou(boxes, ignored).amax(dim=1) >= IGNORED_IOU
-    labels = labels.clone()
-    labels[near & (labels == 0)] = -1
-    return labels
+    return torch.where(near & (labels == 0), -1.0, labels)

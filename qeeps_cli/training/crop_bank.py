@@ -6,6 +6,7 @@ sets (re-identification data) and people cut from frames are used alike.
 """
 
 from collections import defaultdict
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,12 +106,15 @@ def background_patches(crops: list[Crop], canvas: tuple[int, int], count: int = 
     return patches
 
 
-def paint_canvas(crop: Crop, background: np.ndarray, rng: Rng, smallest: float) -> tuple[np.ndarray, np.ndarray]:
+def paint_canvas(
+    crop: Crop, background: np.ndarray, rng: Rng, smallest: float, change: Callable[[Crop], Crop] | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """An augmented training view: rgb (H, W, 3) uint8 and the RoI, (4,) xyxy.
 
     The person is brought to a random height (small people are what frames hold), at least `smallest` of the
     background's, mirrored half of the time, laid with what surrounds them on the background at a random place, and
-    augmented; the RoI is loose by up to 6 % of its sides, as RegNet's boxes are.
+    augmented; the RoI is loose by up to 6 % of its sides, as RegNet's boxes are. change: makes the person another one,
+    on the canvas, which has far fewer pixels than the crop.
     """
     height, width = background.shape[:2]
     canvas = background.copy()
@@ -126,7 +130,9 @@ def paint_canvas(crop: Crop, background: np.ndarray, rng: Rng, smallest: float) 
     left = int(rng.integers(0, max(1, width - int(box_width * scale_x))))
     top = int(rng.integers(0, max(1, height - int(box_height * scale_y))))
     box = _paste(canvas, crop, (scale_x, scale_y), (left, top))
-    canvas = photometric(canvas, rng).copy()
+    if change is not None:
+        canvas = change(Crop(canvas, box)).rgb
+    canvas = photometric(canvas, rng)
     erase(canvas, box, rng, probability=0.3)
     return canvas, jitter_boxes(box[None], rng, 0.06, (height, width))[0]
 

@@ -13,7 +13,7 @@ from qeeps_cli.training.crop_bank import MIN_HEIGHT, Crop, CropSampler, backgrou
 from qeeps_cli.training.novel_people import novel_person
 from qeeps_cli.training.population import UNKNOWN, Population
 from qeeps_cli.training.stage import Batch, stack_images
-from qeeps_cli.training.teacher import Teacher, teacher_inputs
+from qeeps_cli.training.teacher import Teacher, shown_to_teacher
 
 
 class CropBatches:
@@ -42,29 +42,29 @@ class CropBatches:
         self.backgrounds = background_patches(crops, config.canvas)
 
     def draw(self, rng: np.random.Generator) -> Batch:
-        """images (N, 3, H, W), boxes (N, 4), labels (N,) (UNKNOWN for people who do not exist), targets (N, D) of the
-        crops (NaN where there is none), and where the teacher sees canvases what it is shown, for `targets_of`."""
+        """images (N, 3, H, W) uint8, boxes (N, 4), labels (N,) (UNKNOWN for people who do not exist), targets (N, D) of
+        the crops (NaN where there is none)."""
         rows = self.sampler.draw(rng, self.config.identities, self.config.crops_each)
         labels = np.array([self.people[i].label for i in rows])
         targets = self.targets[rows]
         views = []
         for place, row in enumerate(rows):
-            crop = self.crops[row]
-            if self.config.novel and rng.random() < self.config.novel:
-                crop = novel_person(crop, lambda: self._anybody(rng), rng)
+            is_novel = self.config.novel > 0 and rng.random() < self.config.novel
+            if is_novel:
                 labels[place], targets[place] = UNKNOWN, np.nan
-            views.append(self._painted(crop, rng))
-        batch = _stacked(views) | {
+            views.append(self._painted(self.crops[row], rng, is_novel))
+        return _stacked(views) | {
             "labels": torch.from_numpy(labels),
             "targets": torch.from_numpy(targets),
             "count": len(rows),
             "files": sorted({str(self.people[i].path) for i in rows}),
         }
-        return batch if self.teacher is None else batch | {"teacher_inputs": teacher_inputs(views)}
 
     def targets_of(self, batch: Batch) -> Tensor:
         """(N, D) of the teacher for a drawn batch, on its device; NaN where there is none."""
-        return batch["targets"] if self.teacher is None else self.teacher.targets(batch["teacher_inputs"])
+        if self.teacher is None:
+            return batch["targets"]
+        return self.teacher.targets(shown_to_teacher(batch["images"], batch["boxes"]))
 
     def across_cameras(self) -> list[int]:
         """Labels of the identities that several cameras saw."""
@@ -74,16 +74,17 @@ class CropBatches:
     def canvases_of(
         self, labels: list[int], rng: np.random.Generator, crops_each: int, batch: int = 64
     ) -> Iterator[Batch]:
-        """Canvases of these identities, crops_each of each: images (N, 3, H, W), boxes (N, 4), labels (N,)."""
+        """Canvases of these identities, crops_each of each: images (N, 3, H, W) uint8, boxes (N, 4), labels (N,)."""
         rows = [i for label in labels for i in self.sampler.of_identity(label, crops_each, rng)]
         for start in range(0, len(rows), batch):
             some = rows[start : start + batch]
             views = [self._painted(self.crops[i], rng) for i in some]
             yield _stacked(views) | {"labels": torch.tensor([self.people[i].label for i in some])}
 
-    def _painted(self, crop: Crop, rng: Rng) -> tuple[np.ndarray, np.ndarray]:
+    def _painted(self, crop: Crop, rng: Rng, is_novel: bool = False) -> tuple[np.ndarray, np.ndarray]:
         background = self.backgrounds[rng.integers(len(self.backgrounds))]
-        return paint_canvas(crop, background, rng, self.config.smallest)
+        change = (lambda shown: novel_person(shown, self._anybody(rng), rng)) if is_novel else None
+        return paint_canvas(crop, background, rng, self.config.smallest, change)
 
     def _anybody(self, rng: Rng) -> Crop:
         return self.crops[int(rng.choice(self.drawable))]

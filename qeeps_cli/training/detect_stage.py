@@ -2,6 +2,7 @@
 
 from torch import Tensor, nn
 
+from qeeps_cli.model.preprocess import normalise
 from qeeps_cli.model.qeeps import QEEPS
 from qeeps_cli.training.config import StageConfig
 from qeeps_cli.training.detector_losses import detector_forward
@@ -33,11 +34,11 @@ class DetectStage:
         return self.frames.batch(self.config.images, IDENTITY_SHARE, rng)
 
     def losses(self, model: QEEPS, batch: Batch) -> dict[str, Tensor]:
-        images, people = batch["images"], batch["people"]
+        images, people = normalise(batch["images"]), batch["people"]
         losses: dict[str, Tensor] = {}
         query_logits = None
         if "query_images" in batch:
-            gallery_maps, query_maps = model.basenet(images, model.basenet.stem(batch["query_images"]))
+            gallery_maps, query_maps = model.basenet(images, model.basenet.stem(normalise(batch["query_images"])))
             query_logits = model.qrpn(gallery_maps.conv4, query_maps.conv4, batch["query_boxes"])
             anchors = model.anchors(gallery_maps.conv4)
             losses["qrpn"] = qrpn_loss(query_logits, anchors, batch["query_people"], people)

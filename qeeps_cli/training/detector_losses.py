@@ -40,24 +40,34 @@ class SampledRoIs:
     person: Tensor
 
     def per_image(self, count: int) -> list[Tensor]:
-        return [self.boxes[self.image == i] for i in range(count)]
+        """The boxes of each of `count` images, in whose order they are."""
+        lengths = (self.image[:, None] == torch.arange(count, device=self.image.device)).sum(dim=0)
+        return list(self.boxes.split(lengths.tolist()))
 
 
 def rpn_losses(logits: Tensor, deltas: Tensor, anchors: Tensor, people: list[People]) -> dict[str, Tensor]:
     """L_rpn_o and L_rpn_r over RPN_SAMPLES anchors an image. logits (B, N), deltas (B, N, 4), anchors (N, 4)."""
-    cls, reg, count = 0.0, 0.0, 0
+    drawn = []
     for i, persons in enumerate(people):
         labels, matched = rpn_labels(anchors, persons.boxes, persons.ignored)
-        index = sample(labels, RPN_SAMPLES, 0.5)
-        positive = index[labels[index] == 1]
-        cls = cls + F.binary_cross_entropy_with_logits(logits[i][index], labels[index], reduction="sum")
-        if len(positive):
-            targets = encode(RPN_CODER, persons.boxes[matched[positive]], anchors[positive])
-            reg = reg + F.smooth_l1_loss(deltas[i][positive], targets, beta=1 / 9, reduction="sum")
-        else:
-            reg = reg + deltas[i].sum() * 0
-        count += len(index)
-    return {"rpn_cls": cls / count, "rpn_reg": reg / count}
+        index, counts = sample(labels, RPN_SAMPLES, 0.5)
+        boxes = persons.boxes[matched[index]] if len(persons.boxes) else anchors[index]
+        drawn.append((counts, torch.full_like(index, i), index, labels[index], boxes))
+    image, index, labels, boxes = those_that_count(drawn)
+    cls = F.binary_cross_entropy_with_logits(logits[image, index], labels)
+    positive = (labels == 1).nonzero().squeeze(1)
+    image, index = image[positive], index[positive]
+    targets = encode(RPN_CODER, boxes[positive], anchors[index])
+    reg = F.smooth_l1_loss(deltas[image, index], targets, beta=1 / 9, reduction="sum") / len(labels)
+    return {"rpn_cls": cls, "rpn_reg": reg}
+
+
+def those_that_count(drawn: list[tuple[Tensor, ...]]) -> list[Tensor]:
+    """What was drawn in each image, tensors of as many rows, over all images: the rows for which the first, bool, is
+    true, of the others. A GPU is asked once how many these are, and not for each image."""
+    counts, *columns = (torch.cat(column) for column in zip(*drawn, strict=True))
+    rows = counts.nonzero().squeeze(1)
+    return [column[rows] for column in columns]
 
 
 @torch.no_grad()
@@ -65,14 +75,14 @@ def sample_rois(
     logits: Tensor, deltas: Tensor, anchors: Tensor, people: list[People], size: tuple[int, int], count: int
 ) -> SampledRoIs:
     """At most `count` RoIs an image out of its proposals, its people and jittered copies of them (§4.4)."""
-    parts = []
+    drawn = []
     for i, persons in enumerate(people):
         proposals, _ = select_proposals(logits[i].detach(), deltas[i].detach(), anchors, size, TRAINING_PROPOSALS)
         rois = torch.cat([proposals, persons.boxes, persons.jittered])
         labels, matched = roi_labels(rois, persons.boxes, persons.ignored)
-        index = sample(labels, count, ROI_POSITIVES)
-        parts.append((torch.full_like(index, i), rois[index], labels[index].long(), matched[index]))
-    return SampledRoIs(*(torch.cat(column) for column in zip(*parts, strict=True)))
+        index, counts = sample(labels, count, ROI_POSITIVES)
+        drawn.append((counts, torch.full_like(index, i), rois[index], labels[index].long(), matched[index]))
+    return SampledRoIs(*those_that_count(drawn))
 
 
 def roi_losses(output: RoIOutput, rois: SampledRoIs, people: list[People]) -> dict[str, Tensor]:

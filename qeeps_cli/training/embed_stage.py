@@ -6,6 +6,7 @@ from torch.nn import functional as F
 
 from qeeps_cli.errors import UsageError
 from qeeps_cli.model.basenet import FeatureMaps
+from qeeps_cli.model.preprocess import normalise
 from qeeps_cli.model.qeeps import QEEPS
 from qeeps_cli.training.classifier import IdentityClassifier
 from qeeps_cli.training.config import StageConfig
@@ -16,13 +17,13 @@ from qeeps_cli.training.stage import Batch, step_rng
 
 
 def embed_crops(model: QEEPS, images: Tensor, boxes: Tensor) -> Tensor:
-    """Embeddings (N, D) of canvases, each paired with itself as the cached search pairs frames."""
+    """Embeddings (N, D) of canvases (N, 3, H, W) uint8, each paired with itself as the cached search pairs frames."""
     return model.roi_head.embed(crop_features(model, images, boxes))
 
 
 def crop_features(model: QEEPS, images: Tensor, boxes: Tensor) -> Tensor:
     """conv5 features (N, F) of canvases' people."""
-    return model.roi_head.features(model.own_maps(images), list(boxes.split(1)))
+    return model.roi_head.features(model.own_maps(normalise(images)), list(boxes.split(1)))
 
 
 def mirrored(images: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
@@ -129,7 +130,7 @@ class EmbedStage:
             return embed_crops(model, batch["images"], batch["boxes"]), self.crops.targets_of(batch)
         if "maps" not in batch:
             with torch.no_grad():
-                maps = model.own_maps(batch["images"])
+                maps = model.own_maps(normalise(batch["images"]))
             self.kept.keep(batch["place"], batch | {"targets": self.crops.targets_of(batch)}, maps)
             batch = batch | self.kept.get(batch["place"])
         dtype = batch["targets"].dtype

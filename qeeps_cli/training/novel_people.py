@@ -4,8 +4,6 @@ Nobody can say who they are, but a teacher can say how it would tell them apart.
 things that there are to wear; these wear many more.
 """
 
-from collections.abc import Callable
-
 import numpy as np
 from PIL import Image
 
@@ -14,17 +12,19 @@ from qeeps_cli.training.augment import Rng
 from qeeps_cli.training.crop_bank import Crop
 
 
-def novel_person(crop: Crop, other: Callable[[], Crop], rng: Rng) -> Crop:
+def novel_person(crop: Crop, other: Crop, rng: Rng) -> Crop:
     """crop as somebody else: composed with another person's crop half of the time, recoloured otherwise, or both."""
     composed = rng.random() < 0.5
     if composed:
-        crop = compose(crop, other(), rng)
+        crop = compose(crop, other, rng)
     return crop if composed and rng.random() < 0.4 else recolour_halves(crop, rng)
 
 
 def compose(crop: Crop, other: Crop, rng: Rng) -> Crop:
     """crop, of whose box the part above or below a line at 40–65 % of the height shows the other person."""
-    x1, y1, x2, y2 = crop.box.round().astype(int)
+    height, width = crop.rgb.shape[:2]
+    x1, y1 = crop.box[:2].round().astype(int).clip(0)
+    x2, y2 = crop.box[2:].round().astype(int).clip((x1 + 1, y1 + 1), (width, height))
     left, top, right, bottom = other.box.round().astype(int)
     person = resize(np.ascontiguousarray(other.rgb[top:bottom, left:right]), y2 - y1, x2 - x1)
     cut = int((y2 - y1) * rng.uniform(0.4, 0.65))

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from qeeps_cli.model.preprocess import normalise
 from qeeps_cli.model.qeeps import QEEPS
 from qeeps_cli.training.config import StageConfig
 from qeeps_cli.training.crop_batches import CropBatches
@@ -33,9 +34,9 @@ class OIMStage:
         return frames | {"crops": crops, "files": frames["files"] + (crops["files"] if crops else [])}
 
     def losses(self, model: QEEPS, batch: Batch) -> dict[str, Tensor]:
-        gallery_maps, _ = model.basenet(batch["images"])
-        people = batch["people"]
-        losses, rois, output = detector_forward(model, batch["images"], gallery_maps, people, self.config.rois)
+        images, people = normalise(batch["images"]), batch["people"]
+        gallery_maps, _ = model.basenet(images)
+        losses, rois, output = detector_forward(model, images, gallery_maps, people, self.config.rois)
         embeddings, labels, targets = identified(output, rois, people)
         if batch["crops"]:
             crops = batch["crops"]

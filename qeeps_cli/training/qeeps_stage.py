@@ -5,11 +5,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from qeeps_cli.errors import DataError
+from qeeps_cli.model.preprocess import normalise
 from qeeps_cli.model.qeeps import QEEPS, QueryInput
 from qeeps_cli.training.assign import qrpn_labels, sample, sim_labels
 from qeeps_cli.training.config import StageConfig
 from qeeps_cli.training.crop_batches import CropBatches
-from qeeps_cli.training.detector_losses import People, SampledRoIs, detector_forward, identified
+from qeeps_cli.training.detector_losses import People, SampledRoIs, detector_forward, identified, those_that_count
 from qeeps_cli.training.embed_stage import crop_pairs, embed_crops
 from qeeps_cli.training.frame_batches import FrameBatches
 from qeeps_cli.training.oim import OIMLoss
@@ -53,22 +54,20 @@ class QEEPSStage:
         return torch.from_numpy(self.frames.teacher[row])
 
     def losses(self, model: QEEPS, batch: Batch) -> dict[str, Tensor]:
-        people = batch["people"]
-        query = QueryInput(model.basenet.stem(batch["query_images"]), batch["query_boxes"])
+        images, query_images, people = normalise(batch["images"]), normalise(batch["query_images"]), batch["people"]
+        query = QueryInput(model.basenet.stem(query_images), batch["query_boxes"])
         if batch["self_paired"]:
-            gallery_maps, _ = model.basenet(batch["images"])
-            query_maps, _ = model.basenet(batch["query_images"])
+            gallery_maps, _ = model.basenet(images)
+            query_maps, _ = model.basenet(query_images)
         else:
-            gallery_maps, query_maps = model.basenet(batch["images"], query.stem)
+            gallery_maps, query_maps = model.basenet(images, query.stem)
         losses: dict[str, Tensor] = {}
         query_logits = None
         if model.qrpn is not None and not batch["self_paired"]:
             query_logits = model.qrpn(gallery_maps.conv4, query_maps.conv4, query.boxes)
             anchors = model.anchors(gallery_maps.conv4)
             losses["qrpn"] = qrpn_loss(query_logits, anchors, batch["query_people"], people)
-        detector, rois, output = detector_forward(
-            model, batch["images"], gallery_maps, people, self.config.rois, query_logits
-        )
+        detector, rois, output = detector_forward(model, images, gallery_maps, people, self.config.rois, query_logits)
         losses |= detector
         # as the gallery's people are seen, not in the mirror, too: the losses compare all with all
         query_embeddings = model.embed_boxes(query_maps, list(query.boxes.split(1)))
@@ -102,13 +101,13 @@ class QEEPSStage:
 
 def qrpn_loss(logits: Tensor, anchors: Tensor, query_people: list[Tensor], people: list[People]) -> Tensor:
     """L_qrpn (Eq. 4): cross-entropy over QRPN_SAMPLES anchors an image. logits (B, N): QRPN's own."""
-    total, count = 0.0, 0
+    drawn = []
     for i, persons in enumerate(people):
         labels = qrpn_labels(anchors, query_people[i], torch.cat([persons.boxes, persons.ignored]))
-        index = sample(labels, QRPN_SAMPLES, 0.5)
-        total = total + F.binary_cross_entropy_with_logits(logits[i][index], labels[index], reduction="sum")
-        count += len(index)
-    return total / count
+        index, counts = sample(labels, QRPN_SAMPLES, 0.5)
+        drawn.append((counts, torch.full_like(index, i), index, labels[index]))
+    image, index, labels = those_that_count(drawn)
+    return F.binary_cross_entropy_with_logits(logits[image, index], labels)
 
 
 def sim_losses(

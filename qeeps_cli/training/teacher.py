@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from qeeps_cli.errors import DataError, UsageError
 from qeeps_cli.images import resize
+from qeeps_cli.model.pooling import ADAPTIVE, pool
 from qeeps_cli.training.crop_bank import Crop
 from qeeps_cli.training.openvino_ir import IRNetwork
 from qeeps_cli.training.population import Person
@@ -90,11 +91,12 @@ class Teacher:
 
     def targets(self, inputs: Tensor) -> Tensor:
         """(N, D) float32 unit rows on the device, less the mean of `of_crops`, which comes first. inputs: of
-        `teacher_inputs`."""
+        `shown_to_teacher`."""
         return self._centred(self.embed(inputs))
 
     def embed(self, inputs: Tensor) -> Tensor:
-        """(N, D) float32 unit rows on the device, as the teacher gives them. inputs: of `teacher_inputs`."""
+        """(N, D) float32 unit rows on the device, as the teacher gives them. inputs: of `shown_to_teacher` or
+        `teacher_inputs`."""
         with torch.autocast(self._device.type, enabled=False):  # targets without the rounding of bfloat16
             rows = self._network(inputs.to(self._device).float())
         return F.normalize(rows.reshape(len(inputs), -1), dim=1)
@@ -106,6 +108,13 @@ class Teacher:
 
     def _centred(self, rows: Tensor) -> Tensor:
         return F.normalize(rows - self._centre, dim=1)
+
+
+def shown_to_teacher(images: Tensor, boxes: Tensor) -> Tensor:
+    """(N, 3, 256, 128) float32, BGR, 0 to 255, of the person of boxes (N, 4) xyxy in each of images (N, 3, H, W) uint8,
+    on their device."""
+    with torch.autocast(images.device.type, enabled=False):
+        return pool(images.float(), list(boxes.split(1)), INPUT, stride=1, samples=ADAPTIVE).flip(1)
 
 
 def teacher_inputs(views: Iterable[tuple[np.ndarray, np.ndarray]]) -> Tensor:

@@ -153,7 +153,15 @@ class Trainer:
         batch = to_device(batch, self.device)
         with autocast(self.device):
             losses = stage.losses(model, batch)
-        values = {name: float(loss.detach()) for name, loss in losses.items()}
+        total = sum(config.weight_of(name) * loss for name, loss in losses.items())
+        optimizer.zero_grad(set_to_none=True)
+        if total.requires_grad:  # a self-paired step has nothing for QRPN, which may be all that is trained
+            total.backward()
+        norm = nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm)
+        optimizer.step()
+        # Only now does the processor wait for a GPU, and once: if it asked before, the GPU would idle meanwhile.
+        numbers = torch.stack([x.detach().float().to(self.device) for x in (*losses.values(), total, norm)]).tolist()
+        values = dict(zip(losses, numbers[:-2], strict=True))
         bad = [name for name, value in values.items() if not math.isfinite(value)]
         if bad:
             raise DataError(
@@ -161,13 +169,7 @@ class Trainer:
                 "Expected a finite number. Lower lr or raise warmup; the pictures of the step were: "
                 f"{', '.join(batch['files'])}."
             )
-        total = sum(config.weight_of(name) * loss for name, loss in losses.items())
-        optimizer.zero_grad(set_to_none=True)
-        if total.requires_grad:  # a self-paired step has nothing for QRPN, which may be all that is trained
-            total.backward()
-        norm = nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm)
-        optimizer.step()
-        return values, float(total.detach()), float(norm)
+        return values, numbers[-2], numbers[-1]
 
     def _save(
         self,

@@ -44,7 +44,7 @@ def view(frame: Frame, focus: int | None, size: tuple[int, int], rng: Rng, mirro
     if mirror:
         canvas = np.ascontiguousarray(canvas[:, ::-1])
         boxes = np.stack([size[1] - boxes[:, 2], boxes[:, 1], size[1] - boxes[:, 0], boxes[:, 3]], axis=1)
-    canvas = photometric(canvas, rng).copy()
+    canvas = photometric(canvas, rng)
     seen = _cut_boxes(frame, boxes, size)
     for box in seen.boxes:
         erase(canvas, box, rng, erasing)
