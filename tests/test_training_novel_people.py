@@ -44,6 +44,23 @@ def test_people_of_any_size_can_be_composed(size):
     assert made.rgb.shape == whole.rgb.shape and colour_mask(made.rgb, BLUE).any()
 
 
+@pytest.mark.parametrize(
+    "box",
+    [
+        (-3, -6, 30, 70),  # beyond the upper left
+        (25, 40, 53.4, 104.2),  # beyond the lower right
+        (49.6, 10, 50, 60),  # rounds to nothing at the right
+        (10, 99.7, 40, 100),  # and at the bottom
+        (20, 30, 20.3, 30.4),
+    ],
+)
+def test_a_box_at_the_edge_is_composed_inside_of_the_picture(box):
+    crop = Crop(ground(100, 50), np.array(box, np.float32))
+    for seed in range(4):
+        made = compose(crop, dressed_in(BLUE), np.random.default_rng(seed))
+        assert made.rgb.shape == (100, 50, 3) and np.array_equal(made.box, crop.box)
+
+
 def test_halves_are_recoloured_apart():
     crop = dressed_in(RED)
     before, kept = crop.rgb.copy(), set()

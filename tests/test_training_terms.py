@@ -116,9 +116,8 @@ def test_a_term_reaches_its_blocks_and_no_others(pair_losses, term):
 def test_which_terms_see_the_query(sources, variant, query_terms):
     stage, model = build(sources, "qeeps", variant, self_pairs=0.0, absent=0.0, identities=0)
     batch = stage.batch(0)
-    keys = ("query_images", "images")
-    images = [batch[key].float().requires_grad_() for key in keys]  # of bytes there is no gradient
-    shown = {key: image * 1 for key, image in zip(keys, images, strict=True)}
+    shown = {key: batch[key].float().requires_grad_() for key in ("query_images", "images")}  # bytes have no gradient
+    images = list(shown.values())
     for name, loss in stage.losses(model, batch | shown).items():
         query, gallery = torch.autograd.grad(loss, images, retain_graph=True, allow_unused=True)
         assert (query is not None and bool(query.any())) == (name in query_terms), name

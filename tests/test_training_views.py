@@ -24,7 +24,8 @@ from training_sets import (
 )
 
 from qeeps_cli.errors import DataError
-from qeeps_cli.training.augment import erase, jitter_boxes, photometric
+from qeeps_cli.training import crop_batches
+from qeeps_cli.training.augment import erase, jitter_boxes, photometric, saturated
 from qeeps_cli.training.crop_bank import STORED_HEIGHT, Crop, _paste, cut, paint_canvas
 from qeeps_cli.training.population import Frame
 from qeeps_cli.training.views import PADDING, crop_view, view
@@ -182,6 +183,21 @@ def test_photometric_keeps_a_colour_that_colour(colour):
     assert changed > 25
 
 
+@pytest.mark.parametrize(
+    ("factor", "expected"),
+    [
+        (1.0, [(120, 120, 120), (150, 90, 60), (60, 90, 150)]),
+        (1.2, [(120, 120, 120), (160, 88, 52), (52, 88, 160)]),
+        (0.0, [(120, 120, 120), (100, 100, 100), (100, 100, 100)]),
+        (10.0, [(120, 120, 120), (255, 0, 0), (0, 0, 255)]),
+    ],
+)
+def test_saturation_moves_channels_from_their_mean_and_leaves_grey_alone(factor, expected):
+    pixels = np.array([[(120, 120, 120), (150, 90, 60), (60, 90, 150)]], np.uint8)
+    after = np.asarray(saturated(Image.fromarray(pixels), factor))[0].astype(int)
+    assert np.abs(after - expected).max() <= 1
+
+
 @pytest.mark.parametrize("probability", [0.0, 1.0])
 def test_erasing_covers_a_part_of_the_person_and_nothing_else(probability):
     box = np.array([20.0, 10.0, 50.0, 90.0], np.float32)
@@ -245,6 +261,45 @@ def test_a_canvas_shows_the_person_in_the_roi(clothes):
         heights.append((roi[3] - roi[1]) / 96)
     assert mirrored == {False, True}
     assert min(heights) < 0.6 and max(heights) > 0.75
+
+
+def test_a_person_may_be_changed_on_the_canvas():
+    """It is given the person where they stand, and what it makes is what is shown; all else is drawn as without."""
+    crop = Crop(np.full((60, 30, 3), 90, np.uint8), np.array([5, 5, 25, 55], np.float32))
+    seen = []
+
+    def mark(shown):
+        seen.append(shown)
+        rgb = shown.rgb.copy()
+        x1, y1, x2, y2 = shown.box.round().astype(int)
+        rgb[y1:y2, x1:x2] = np.where(COLOURS[0], HIGH, LOW)
+        return Crop(rgb, shown.box)
+
+    for seed in range(12):
+        plain, roi = paint_canvas(crop, ground(96, 64), np.random.default_rng(seed), 0.42)
+        marked, same_roi = paint_canvas(crop, ground(96, 64), np.random.default_rng(seed), 0.42, mark)
+        assert np.array_equal(roi, same_roi) and seen[-1].rgb.shape == (96, 64, 3)
+        assert np.abs(seen[-1].box - roi).max() < 0.07 * (roi[3] - roi[1])  # the RoI is loose
+        x, y = ((roi[:2] + roi[2:]) / 2).astype(int)
+        coloured = colour_mask(marked, COLOURS[0])
+        assert coloured[y - 8 : y + 8, x - 4 : x + 4].mean() > 0.3 and not colour_mask(plain, COLOURS[0]).any()
+        outside = np.ones((96, 64), bool)
+        outside[max(0, int(roi[1]) - 8) : int(roi[3]) + 9, max(0, int(roi[0]) - 8) : int(roi[2]) + 9] = False
+        assert not coloured[outside].any()
+
+
+@pytest.mark.parametrize("novel", [0.0, 1.0])
+def test_who_does_not_exist_is_made_on_the_canvas(tmp_path, monkeypatch, novel):
+    def green(shown, other, rng):
+        assert shown.rgb.shape == (*CANVAS, 3) and other.rgb.size
+        return Crop(np.full_like(shown.rgb, (20, 200, 20)), shown.box)
+
+    monkeypatch.setattr(crop_batches, "novel_person", green)
+    sources = [frames_source(write_scene(tmp_path / "scene"))]
+    _, _, batches = batches_of(sources, tiny_stage(identities=6, crops_each=4, novel=novel))
+    for image in batches.draw(np.random.default_rng(3))["images"].float():
+        others, own = image[[0, 2]].mean(), image[1].mean()
+        assert (own > 2 * others) == bool(novel)
 
 
 def test_the_smallest_people_are_as_high_as_the_recipe_says(tmp_path):

@@ -36,9 +36,9 @@ def to_tensor(rgb: np.ndarray) -> Tensor:
 
 def normalise(images: Tensor) -> Tensor:
     """(…, 3, H, W) uint8 to float32 with the mean and spread of ImageNet's channels taken out, on the same device."""
-    mean = torch.tensor(MEAN, device=images.device).mul(255).reshape(3, 1, 1)
-    std = torch.tensor(STD, device=images.device).mul(255).reshape(3, 1, 1)
-    return images.float().sub_(mean).div_(std)
+    mean, std = (torch.tensor(of_channels).mul(255).reshape(3, 1, 1) for of_channels in (MEAN, STD))
+    mean, std = mean.to(images.device, non_blocking=True), std.to(images.device, non_blocking=True)
+    return images.float().sub(mean).div_(std)
 
 
 def prepare_frame(rgb: np.ndarray, config: ModelConfig) -> tuple[Tensor, tuple[float, float]]:

@@ -1,8 +1,8 @@
 """Which anchors and RoIs are positive, negative or left out, for each loss. Labels: 1, 0, and −1 for left out.
 
-The rules are §4.4 of the paper, and Faster R-CNN's where it says nothing. torchvision's Matcher and sampler have the
-same rules, and ask the GPU how many boxes a rule holds for some ten times an image, for which the processor waits each
-time; here shapes depend on nothing that is computed.
+The rules are §4.4 of the paper, and Faster R-CNN's where it says nothing. torchvision's Matcher and sampler follow the
+same rules, but read numbers back from the GPU about ten times an image, and the processor waits for each. Here no
+tensor's shape depends on what is computed.
 """
 
 import torch
@@ -50,30 +50,29 @@ def sim_labels(rois: Tensor, query_person: Tensor) -> Tensor:
 def sample(labels: Tensor, size: int, positive_fraction: float) -> tuple[Tensor, Tensor]:
     """Draw at random at most `size` of labels (N,), at most the fraction of them positive, and otherwise negatives.
 
-    Returns min(size, N) indices, and which of them count: all, unless there are too few. Positives come first, what
-    does not count last.
+    Returns min(size, N) indices, and whether each is drawn: all are, unless there are too few. Positives come first,
+    what is not drawn last.
     """
     most, size = min(int(size * positive_fraction), len(labels)), min(size, len(labels))
     keys = torch.rand(len(labels), device=labels.device)
     positive_keys, positives = torch.where(labels == 1, keys, -1).topk(most)
     negative_keys, negatives = torch.where(labels == 0, keys, -1).topk(size)
-    room = size - (positive_keys >= 0).sum()
-    is_within = torch.arange(size, device=labels.device) < room
-    counts = torch.cat([positive_keys >= 0, (negative_keys >= 0) & is_within])
-    order = counts.int().argsort(descending=True, stable=True)[:size]
-    return torch.cat([positives, negatives])[order], counts[order]
+    is_drawn = torch.cat([positive_keys, negative_keys]) >= 0
+    order = is_drawn.int().argsort(descending=True, stable=True)[:size]
+    return torch.cat([positives, negatives])[order], is_drawn[order]
 
 
 def _match(boxes: Tensor, people: Tensor, high: float, low: float, best: bool) -> tuple[Tensor, Tensor]:
     """Labels (N,) of boxes (N, 4) by their largest IoU with people (P, 4): 1 from `high` on, 0 below `low`, else −1;
-    and the person (N,) with whom it is. best: whoever's best box it is (all that are equally good) has label 1, too."""
+    and the person (N,) that each overlaps most. best: each person's best boxes (all equally good ones) are positive,
+    too."""
     if len(people) == 0 or len(boxes) == 0:
         return boxes.new_zeros(len(boxes)), boxes.new_zeros(len(boxes), dtype=torch.long)
     iou = box_ops.box_iou(people, boxes)
     largest, person = iou.max(dim=0)
     positive = largest >= high
     if best:
-        positive = positive | (iou == iou.amax(dim=1, keepdim=True)).any(dim=0)
+        positive = positive | ((iou == iou.amax(dim=1, keepdim=True)) & (iou > 0)).any(dim=0)
     labels = torch.where(positive, 1.0, torch.where(largest < low, 0.0, -1.0))
     return labels.to(boxes.dtype), person
 

@@ -36,11 +36,13 @@ def _illumination(image: Image.Image, rng: Rng) -> Image.Image:
     levels = np.linspace(0, 1, 256)[:, None]
     tables = np.clip(255 * np.clip(levels**gamma * gain, 0, None) * cast, 0, 255).astype(np.uint8)
     image = image.point(tables.T.ravel().tolist())
-    if rng.random() < 0.3:  # a duller or livelier sensor: away from the mean of the channels, or towards it
-        factor = rng.uniform(0.6, 1.2)
-        grey, own = (1 - factor) / 3, (1 + 2 * factor) / 3
-        image = image.convert("RGB", (own, grey, grey, 0, grey, own, grey, 0, grey, grey, own, 0))
-    return image
+    return saturated(image, rng.uniform(0.6, 1.2)) if rng.random() < 0.3 else image  # a duller or livelier sensor
+
+
+def saturated(image: Image.Image, factor: float) -> Image.Image:
+    """The RGB picture with each channel's distance from the mean of a pixel's channels times factor."""
+    others, own = (1 - factor) / 3, (1 + 2 * factor) / 3
+    return image.convert("RGB", (own, others, others, 0, others, own, others, 0, others, others, own, 0))
 
 
 def erase(rgb: np.ndarray, box: np.ndarray, rng: Rng, probability: float) -> None:

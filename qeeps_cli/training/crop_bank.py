@@ -113,8 +113,8 @@ def paint_canvas(
 
     The person is brought to a random height (small people are what frames hold), at least `smallest` of the
     background's, mirrored half of the time, laid with what surrounds them on the background at a random place, and
-    augmented; the RoI is loose by up to 6 % of its sides, as RegNet's boxes are. change: makes the person another one,
-    on the canvas, which has far fewer pixels than the crop.
+    augmented; the RoI is loose by up to 6 % of its sides, as RegNet's boxes are. change: makes the person another one
+    on the canvas, which has fewer pixels than most crops out of frames.
     """
     height, width = background.shape[:2]
     canvas = background.copy()

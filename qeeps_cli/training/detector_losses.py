@@ -40,7 +40,7 @@ class SampledRoIs:
     person: Tensor
 
     def per_image(self, count: int) -> list[Tensor]:
-        """The boxes of each of `count` images, in whose order they are."""
+        """The boxes of each of `count` images. `image` must ascend, as it does after `sample_rois`."""
         lengths = (self.image[:, None] == torch.arange(count, device=self.image.device)).sum(dim=0)
         return list(self.boxes.split(lengths.tolist()))
 
@@ -50,23 +50,24 @@ def rpn_losses(logits: Tensor, deltas: Tensor, anchors: Tensor, people: list[Peo
     drawn = []
     for i, persons in enumerate(people):
         labels, matched = rpn_labels(anchors, persons.boxes, persons.ignored)
-        index, counts = sample(labels, RPN_SAMPLES, 0.5)
+        index, is_drawn = sample(labels, RPN_SAMPLES, 0.5)
         boxes = persons.boxes[matched[index]] if len(persons.boxes) else anchors[index]
-        drawn.append((counts, torch.full_like(index, i), index, labels[index], boxes))
-    image, index, labels, boxes = those_that_count(drawn)
-    cls = F.binary_cross_entropy_with_logits(logits[image, index], labels)
+        drawn.append((is_drawn, torch.full_like(index, i), index, labels[index], boxes))
+    image, index, labels, boxes = drawn_rows(drawn)
+    count = max(1, len(labels))
+    cls = F.binary_cross_entropy_with_logits(logits[image, index], labels, reduction="sum") / count
     positive = (labels == 1).nonzero().squeeze(1)
     image, index = image[positive], index[positive]
     targets = encode(RPN_CODER, boxes[positive], anchors[index])
-    reg = F.smooth_l1_loss(deltas[image, index], targets, beta=1 / 9, reduction="sum") / len(labels)
+    reg = F.smooth_l1_loss(deltas[image, index], targets, beta=1 / 9, reduction="sum") / count
     return {"rpn_cls": cls, "rpn_reg": reg}
 
 
-def those_that_count(drawn: list[tuple[Tensor, ...]]) -> list[Tensor]:
-    """What was drawn in each image, tensors of as many rows, over all images: the rows for which the first, bool, is
-    true, of the others. A GPU is asked once how many these are, and not for each image."""
-    counts, *columns = (torch.cat(column) for column in zip(*drawn, strict=True))
-    rows = counts.nonzero().squeeze(1)
+def drawn_rows(images: list[tuple[Tensor, ...]]) -> list[Tensor]:
+    """Columns of all images, concatenated: of each image tensors of as many rows, of which those are kept whose mask,
+    the first column, is true. The processor waits for a GPU once, and not for each image."""
+    is_drawn, *columns = (torch.cat(column) for column in zip(*images, strict=True))
+    rows = is_drawn.nonzero().squeeze(1)
     return [column[rows] for column in columns]
 
 
@@ -80,9 +81,9 @@ def sample_rois(
         proposals, _ = select_proposals(logits[i].detach(), deltas[i].detach(), anchors, size, TRAINING_PROPOSALS)
         rois = torch.cat([proposals, persons.boxes, persons.jittered])
         labels, matched = roi_labels(rois, persons.boxes, persons.ignored)
-        index, counts = sample(labels, count, ROI_POSITIVES)
-        drawn.append((counts, torch.full_like(index, i), rois[index], labels[index].long(), matched[index]))
-    return SampledRoIs(*those_that_count(drawn))
+        index, is_drawn = sample(labels, count, ROI_POSITIVES)
+        drawn.append((is_drawn, torch.full_like(index, i), rois[index], labels[index].long(), matched[index]))
+    return SampledRoIs(*drawn_rows(drawn))
 
 
 def roi_losses(output: RoIOutput, rois: SampledRoIs, people: list[People]) -> dict[str, Tensor]:
@@ -100,7 +101,7 @@ def roi_losses(output: RoIOutput, rois: SampledRoIs, people: list[People]) -> di
 def gather_people(values: list[Tensor], rois: SampledRoIs, index: Tensor) -> Tensor:
     """For RoIs of the given index, the value (per image, per person) of the person that each one is matched to."""
     counts = [len(of_image) for of_image in values]
-    before = torch.tensor([sum(counts[:i]) for i in range(len(counts))], device=index.device)
+    before = torch.tensor([sum(counts[:i]) for i in range(len(counts))]).to(index.device, non_blocking=True)
     return torch.cat(values)[before[rois.image[index]] + rois.person[index]]  # all at once: a GPU waits for each int()
 
 

@@ -23,7 +23,7 @@ def novel_person(crop: Crop, other: Crop, rng: Rng) -> Crop:
 def compose(crop: Crop, other: Crop, rng: Rng) -> Crop:
     """crop, of whose box the part above or below a line at 40–65 % of the height shows the other person."""
     height, width = crop.rgb.shape[:2]
-    x1, y1 = crop.box[:2].round().astype(int).clip(0)
+    x1, y1 = crop.box[:2].round().astype(int).clip(0, (width - 1, height - 1))
     x2, y2 = crop.box[2:].round().astype(int).clip((x1 + 1, y1 + 1), (width, height))
     left, top, right, bottom = other.box.round().astype(int)
     person = resize(np.ascontiguousarray(other.rgb[top:bottom, left:right]), y2 - y1, x2 - x1)

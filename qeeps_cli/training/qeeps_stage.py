@@ -10,7 +10,7 @@ from qeeps_cli.model.qeeps import QEEPS, QueryInput
 from qeeps_cli.training.assign import qrpn_labels, sample, sim_labels
 from qeeps_cli.training.config import StageConfig
 from qeeps_cli.training.crop_batches import CropBatches
-from qeeps_cli.training.detector_losses import People, SampledRoIs, detector_forward, identified, those_that_count
+from qeeps_cli.training.detector_losses import People, SampledRoIs, detector_forward, drawn_rows, identified
 from qeeps_cli.training.embed_stage import crop_pairs, embed_crops
 from qeeps_cli.training.frame_batches import FrameBatches
 from qeeps_cli.training.oim import OIMLoss
@@ -104,10 +104,10 @@ def qrpn_loss(logits: Tensor, anchors: Tensor, query_people: list[Tensor], peopl
     drawn = []
     for i, persons in enumerate(people):
         labels = qrpn_labels(anchors, query_people[i], torch.cat([persons.boxes, persons.ignored]))
-        index, counts = sample(labels, QRPN_SAMPLES, 0.5)
-        drawn.append((counts, torch.full_like(index, i), index, labels[index]))
-    image, index, labels = those_that_count(drawn)
-    return F.binary_cross_entropy_with_logits(logits[image, index], labels)
+        index, is_drawn = sample(labels, QRPN_SAMPLES, 0.5)
+        drawn.append((is_drawn, torch.full_like(index, i), index, labels[index]))
+    image, index, labels = drawn_rows(drawn)
+    return F.binary_cross_entropy_with_logits(logits[image, index], labels, reduction="sum") / max(1, len(labels))
 
 
 def sim_losses(
@@ -123,7 +123,8 @@ def sim_losses(
 
     One pass of QSimNet serves both, so that its BatchNorm sees many people a step and not only two queries.
     """
-    labels = torch.cat([sim_labels(rois.boxes[rois.image == i], query_people[i]) for i in range(len(query_people))])
+    boxes = rois.per_image(len(query_people))
+    labels = torch.cat([sim_labels(own, person) for own, person in zip(boxes, query_people, strict=True)])
     first, second, same = crop_pairs(crop_labels)
     logits = model.qsimnet(
         torch.cat([query_embeddings[rois.image], crop_embeddings[first]]),

@@ -149,7 +149,7 @@ class Trainer:
         batch: Batch,
         step: int,
     ) -> tuple[dict[str, float], float, float]:
-        torch.manual_seed(self.config.seed * 1_000_003 + step)  # torchvision's samplers draw from the global generator
+        torch.manual_seed(self.config.seed * 1_000_003 + step)  # `assign.sample` draws from the global generator
         batch = to_device(batch, self.device)
         with autocast(self.device):
             losses = stage.losses(model, batch)
@@ -159,7 +159,7 @@ class Trainer:
             total.backward()
         norm = nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm)
         optimizer.step()
-        # Only now does the processor wait for a GPU, and once: if it asked before, the GPU would idle meanwhile.
+        # Losses are read only now, all at once: a GPU whose processor waits for them before would idle meanwhile.
         numbers = torch.stack([x.detach().float().to(self.device) for x in (*losses.values(), total, norm)]).tolist()
         values = dict(zip(losses, numbers[:-2], strict=True))
         bad = [name for name, value in values.items() if not math.isfinite(value)]
