@@ -246,6 +246,7 @@ def test_the_variant_is_checked(run, prw):
     [
         ({"dataset": "nonsense"}, "unknown dataset"),
         ({"dataset": "prw"}, "--dataset prw needs --root DIR: the folder PRW-v16.04.20"),
+        ({"root": "my_set"}, "--root my_set needs --dataset.*--dataset coco for labels of your own"),
         ({"dataset": "prw", "annotations": "train.json"}, "belong to --dataset coco"),
         ({"dataset": "prw", "gallery_size": "50"}, "belongs to --dataset cuhk-sysu"),
         ({"dataset": "cuhk-sysu", "cross_camera": True}, "belongs to --dataset prw"),

@@ -1,6 +1,7 @@
 """Unusable data and runs that diverge end with a message that names the file, or the loss."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -17,7 +18,7 @@ from training_sets import (
     write_scene,
 )
 
-from qeeps_cli.errors import DataError, ExitCode, UsageError
+from qeeps_cli.errors import DataError, ExitCode, UsageError, WeightsError
 from qeeps_cli.training.population import Person
 from qeeps_cli.training.run import train
 from qeeps_cli.training.teacher import Teacher, load_teacher
@@ -51,8 +52,30 @@ def test_a_missing_crop(tmp_path):
 
 
 def test_a_set_that_is_not_there(tmp_path):
-    with pytest.raises(DataError, match="nowhere"):
+    with pytest.raises(DataError, match="nowhere does not exist.*--data-root"):
         run([frames_source(tmp_path / "nowhere")], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_weights_to_start_from_that_are_not_there(tmp_path):
+    recipe = tiny_recipe([frames_source(write_scene(tmp_path / "scene"))], {"oim": tiny_stage()})
+    recipe = replace(recipe, init=tmp_path / "start.safetensors")
+    with pytest.raises(WeightsError, match=r"start\.safetensors does not exist.*--data-root"):
+        train(recipe, tmp_path / "out", torch.device("cpu"), lambda progress: None, lambda line: None)
+
+
+@pytest.mark.parametrize(
+    ("root", "says"), [("nowhere", "nowhere does not exist"), ("scene", "has no queries; expected somebody")]
+)
+def test_a_validation_set_that_cannot_serve_is_told_before_a_stage_is_trained(tmp_path, root, says):
+    source = frames_source(write_scene(tmp_path / "scene"))
+    recipe = replace(
+        tiny_recipe([source], {"oim": tiny_stage()}), validation=replace(source, root=tmp_path / root, use="both")
+    )
+    steps = []
+    with pytest.raises(DataError, match=says):
+        train(recipe, tmp_path / "out", torch.device("cpu"), steps.append, lambda line: None)
+    assert steps == []
 
 
 @pytest.mark.parametrize("bbox", [[150, 20, 30, 40], [400, 20, 14, 30], [20, 20, 0, 30], [20, 20, 14], [1, 2, 3, None]])

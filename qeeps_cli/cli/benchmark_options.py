@@ -6,13 +6,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from qeeps_cli.errors import UsageError
+
 if TYPE_CHECKING:
     from qeeps_cli.datasets.frames import FrameSet
     from qeeps_cli.evaluation.document import Setup
 
 Dataset = Annotated[
-    str,
-    typer.Option(metavar="NAME", help="examples (shipped), prw, prw-mini, cuhk-sysu, or coco (your own labels)."),
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="examples (shipped), prw, prw-mini, cuhk-sysu, or coco (your own labels). Default: examples.",
+    ),
 ]
 Root = Annotated[Path | None, typer.Option(metavar="DIR", help="The folder of the set; docs/benchmark.md shows it.")]
 GallerySize = Annotated[
@@ -48,7 +53,7 @@ Frames = Annotated[
 class SetOptions:
     """The labelled set; a group for `groups.flat`."""
 
-    dataset: Dataset = "examples"
+    dataset: Dataset = None
     root: Root = None
     gallery_size: GallerySize = None
     cross_camera: CrossCamera = False
@@ -58,14 +63,23 @@ class SetOptions:
     queries: Queries = None
     frames: Frames = None
 
+    @property
+    def name(self) -> str:
+        return self.dataset or "examples"
+
     def read(self) -> "tuple[FrameSet, Setup]":
         """Raises UsageError for options of another set, DataError for an unusable set."""
         from qeeps_cli.cli.benchmark_set import Named, read_set
 
+        if self.dataset is None and self.root is not None:
+            raise UsageError(
+                f"--root {self.root} needs --dataset, which says what is in the folder: --dataset coco for labels of "
+                "your own, or prw, prw-mini, cuhk-sysu."
+            )
         files = {"annotations": self.annotations, "queries": self.queries_file, "extra": self.extra}
         return read_set(
             Named(
-                self.dataset, self.root, self.gallery_size, self.cross_camera, files, self.queries, self.frames
+                self.name, self.root, self.gallery_size, self.cross_camera, files, self.queries, self.frames
             )
         )
 

@@ -121,7 +121,7 @@ def calibrate(
     document: dict[str, Any] = {
         "schema": SCHEMA,
         "weights": checkpoint.describe(),
-        "dataset": labelled.dataset if sets is None else None,
+        "dataset": labelled.name if sets is None else None,
         "set": ", ".join(names),
         "sets": [
             {"set": each.name, "queries": len(each.frames.queries), "as_given": asdict(own)}
@@ -153,7 +153,7 @@ def _read(labelled: benchmark_options.SetOptions, sets: Path | None) -> "list[Li
     if sets is None:
         frames, setup = labelled.read()
         return [ListedSet(frames.name, setup.root, frames)]
-    if labelled != replace(benchmark_options.SetOptions(), root=labelled.root):
+    if replace(labelled, dataset=labelled.name) != benchmark_options.SetOptions("examples", labelled.root):
         raise UsageError(
             "--sets lists sets with their options: of the options that name one set, only --root goes with it, the "
             "folder that their roots are relative to."

@@ -143,4 +143,4 @@ class _Stop:
             raise KeyboardInterrupt if interrupted else Terminated
         self.event.set()
         with suppress(OSError):  # not through sys.stderr, which this may have interrupted
-            os.write(2, b"\nsaving after this step; once more stops at once\n")
+            os.write(2, b"\nsaving after this step, or the validation that runs; once more stops at once\n")

@@ -3,6 +3,7 @@
 import heapq
 import os
 import stat
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -16,17 +17,24 @@ from qeeps_cli.gallery.names import (
     VIDEO_EXTENSIONS,
     is_searchable_name,
     natural_key,
+    unread_extension,
 )
 from qeeps_cli.types import Skipped
 
 
 def list_gallery(
-    root: Path, *, recursive: bool = True, exclude: Iterable[Path] = (), skipped: list[Skipped] | None = None
+    root: Path,
+    *,
+    recursive: bool = True,
+    exclude: Iterable[Path] = (),
+    skipped: list[Skipped] | None = None,
+    notes: list[str] | None = None,
 ) -> FrameList:
     """The images and videos under root in natural order (`2.jpg` before `10.jpg`), known by extension in any case.
 
     root: a folder, or one file, which is then a gallery of one. exclude: folders and files to leave out; they need not
-    exist. skipped: gets the subfolders that could not be listed, with the reason.
+    exist. skipped: gets the subfolders that could not be listed, with the reason. notes: gets a sentence about pictures
+    of formats that are not read, if there are any.
 
     Left out are names that begin with a dot, qeeps' own caches (`*.qeeps`) and results (folders with OUTPUT_MARKER),
     and what is no file in the end: dangling links, pipes, devices. Links to folders are followed; a folder that several
@@ -50,7 +58,9 @@ def list_gallery(
             f"the gallery {root} is neither a folder nor an image or a video, but a pipe, socket or device."
         )
     walk = _Walk(root, recursive, excluded)
-    names = sorted((name for name in walk if is_searchable_name(name)), key=natural_key)
+    names = sorted(walk.searchable(), key=natural_key)
+    if notes is not None and walk.unread:
+        notes.append(_unread(root, walk))
     if skipped is not None:
         skipped.extend(sorted(walk.skipped, key=lambda item: natural_key(item.name)))
     if not names:
@@ -67,6 +77,14 @@ class _Walk:
         self.excluded = excluded
         self.skipped: list[Skipped] = []
         self.subfolders_left = 0
+        self.unread: Counter[str] = Counter()  # pictures of formats that are not read, by extension
+
+    def searchable(self) -> Iterator[str]:
+        for name in self:
+            if is_searchable_name(name):
+                yield name
+            elif (extension := unread_extension(name)) is not None:
+                self.unread[extension] += 1
 
     def __iter__(self) -> Iterator[str]:
         # Links wait until all real folders are listed: a folder inside the gallery then has its own name and not that
@@ -115,6 +133,15 @@ def _nothing_found(root: Path, walk: _Walk) -> str:
     message = f"nothing to search: {root} holds no image ({images}) and no video ({videos})."
     if walk.subfolders_left:
         message += f" Its {walk.subfolders_left} subfolders were not searched; --recursive searches them too."
+    if walk.unread:
+        message += f"\n  {_unread(root, walk)}"
     for item in walk.skipped:
         message += f"\n  {item.name}: {item.reason}"
     return message
+
+
+def _unread(root: Path, walk: _Walk) -> str:
+    number = walk.unread.total()
+    files = "1 picture" if number == 1 else f"{number} pictures"
+    formats = ", ".join(sorted(walk.unread))
+    return f"{root}: {files} in a format that is not read ({formats}) left out; convert what is to be searched to JPEG"

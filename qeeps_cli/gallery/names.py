@@ -14,6 +14,10 @@ VIDEO_EXTENSIONS = frozenset(
     {".mp4", ".m4v", ".mov", ".3gp", ".mkv", ".webm", ".avi", ".ts", ".mts", ".m2ts", ".mpg", ".mpeg", ".vob"}
     | {".wmv", ".asf", ".flv", ".ogv"}
 )
+# Pictures that a folder of photographs may hold and that nobody here can decode: left out, and said so.
+UNREAD_EXTENSIONS = frozenset(
+    {".heic", ".heif", ".hif", ".avif", ".jxl", ".jp2", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf"}
+)
 
 _URI = re.compile(r"[a-z][a-z0-9+.-]+://")
 
@@ -52,6 +56,12 @@ def distinct(paths: Iterable[str]) -> Iterator[str]:
         if digest not in seen:
             seen.add(digest)
             yield path
+
+
+def unread_extension(name: str) -> str | None:
+    """The extension, in small letters, of a picture in a format that is not read; None for any other file."""
+    extension = os.path.splitext(name)[1].lower()
+    return extension if extension in UNREAD_EXTENSIONS else None
 
 
 def is_searchable_name(name: str) -> bool:

@@ -218,4 +218,4 @@ class _Listing:
             self.skipped += [replace(item, name=(root / item.name).as_posix()) for item in skipped]
 
     def _list(self, root: Path, skipped: list[Skipped]) -> FrameList:
-        return list_gallery(root, recursive=self.recursive, exclude=self.exclude, skipped=skipped)
+        return list_gallery(root, recursive=self.recursive, exclude=self.exclude, skipped=skipped, notes=self.notes)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from qeeps_cli.errors import DataError
+from qeeps_cli.errors import DataError, WeightsError
 from qeeps_cli.model.qeeps import QEEPS
 from qeeps_cli.model.qsimnet import QSimNet
 from qeeps_cli.training.classifier import IdentityClassifier
@@ -38,7 +38,7 @@ from qeeps_cli.training.oim_stage import OIMStage
 from qeeps_cli.training.population import Population, gather
 from qeeps_cli.training.prefetch import default_workers, require_workers
 from qeeps_cli.training.qeeps_stage import QEEPSStage
-from qeeps_cli.training.search_validation import search_validation
+from qeeps_cli.training.search_validation import require_queries, search_validation
 from qeeps_cli.training.stage import Stage, step_rng
 from qeeps_cli.training.teacher import load_teacher
 from qeeps_cli.training.trainer import Progress, Trainer
@@ -66,6 +66,7 @@ def train(
     """
     workers = default_workers(device) if workers is None else workers
     require_workers(workers)
+    _require_inputs(config)
     out.mkdir(parents=True, exist_ok=True)
     identifies = set(config.stages) != {"detect"}  # otherwise frames are all that is needed
     population = gather(config.data, named=identifies)
@@ -165,6 +166,8 @@ def train(
 
     def validate(model: QEEPS, stage: str, step: int) -> dict[str, float]:
         metrics = {}
+        if config.validation and stage != "embed":
+            say(f"{stage} step {step}: validating on {config.validation.root.name}")
         if holdout:
             metrics |= crop_retrieval(model, population.holdout, holdout, config.stages[stage].canvas)
         if config.validation and stage != "embed":
@@ -194,6 +197,19 @@ def train(
     trainer = Trainer(config, make_model, out, device, make_stage, finish_stage, validate, report, stop, workers)
     trainer.run()
     return out / f"{list(config.stages)[-1]}.safetensors"
+
+
+def _require_inputs(config: TrainConfig) -> None:
+    """What the recipe names is there, the validation set too, which is wanted only when a stage is done. Raises
+    DataError, and WeightsError for init."""
+    relative = "Paths in a recipe are relative to --data-root, and without it to the recipe's folder."
+    if config.init is not None and not config.init.is_file():
+        raise WeightsError(f"init: {config.init} does not exist; expected a file of weights. {relative}")
+    for source in (*config.data, *([config.validation] if config.validation else [])):
+        if not source.root.exists():
+            raise DataError(f"{source.root} does not exist; expected the folder of a set of the recipe. {relative}")
+    if config.validation and set(config.stages) != {"embed"}:
+        require_queries(config.validation)
 
 
 def _listed(metrics: dict[str, float]) -> str:

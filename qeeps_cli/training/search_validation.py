@@ -3,6 +3,7 @@
 import torch
 
 from qeeps_cli.datasets import load
+from qeeps_cli.errors import DataError
 from qeeps_cli.evaluation.protocols import limit
 from qeeps_cli.evaluation.runner import run_benchmark
 from qeeps_cli.model.config import InferenceParams
@@ -12,6 +13,12 @@ from qeeps_cli.training.config import DataSource
 
 # Fewer and likelier proposals than a search takes: validation is for choosing, and has to be over soon.
 PARAMS = InferenceParams(proposals=100, min_objectness=0.05)
+
+
+def require_queries(source: DataSource) -> None:
+    """Raises DataError for a set that cannot be read, or has nobody to search for."""
+    if not load(source.kind, source.root, **source.options).queries:
+        raise DataError(f"the validation set {source.root} has no queries; expected somebody to search for in it.")
 
 
 def search_validation(model: QEEPS, source: DataSource, queries: int, frames: int) -> dict[str, float]:
