@@ -172,7 +172,8 @@ def train(
             metrics |= crop_retrieval(model, population.holdout, holdout, config.stages[stage].canvas)
         if config.validation and stage != "embed":
             metrics |= search_validation(model, config.validation, config.validation_queries, config.validation_frames)
-        say(f"{stage} step {step}: {_listed(metrics)}")
+        if metrics:
+            say(f"{stage} step {step}: {_listed(metrics)}")
         return metrics
 
     def finish_stage(name: str, model: QEEPS) -> None:
