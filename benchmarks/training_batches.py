@@ -57,6 +57,7 @@ def stages(recipe: TrainConfig) -> Iterator[Stage]:
             frames = FrameBatches(population, targets, config)
             yield DetectStage(config, frames, QEEPS(recipe.model), recipe.seed)
         elif name == "embed":
+            # Nobody asks it here; where there was one, code of before prepared its input with the step.
             teacher: Any = object() if config.teacher_sees == "canvases" else None
             crops = CropBatches(population, load_crops(population.people), targets, config, teacher)
             yield EmbedStage(config, crops, recipe.seed)

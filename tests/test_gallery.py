@@ -36,24 +36,9 @@ def names(root, **options):
 # Nothing to list
 
 
-def test_pictures_of_formats_that_are_not_read_are_told(tree):
-    """A telephone's HEIC pictures among others must not pass for searched ones."""
-    root, notes = tree("1.jpg", "a/2.HEIC", "a/3.heic", "4.NEF", "5.txt", "6", ".7.heic", "8.qeeps/9.heic"), []
-    assert names(root, notes=notes) == ["1.jpg"]
-    (note,) = notes
-    assert f"{root}: 3 pictures in a format that is not read (.heic, .nef) left out" in note and "JPEG" in note
-    assert names(root, notes=notes, recursive=False) == ["1.jpg"]
-    assert notes[1:] == [note.replace("3 pictures", "1 picture").replace(".heic, .nef", ".nef")]
-
-
 def test_a_folder_of_such_pictures_alone_says_what_they_are(tree):
     with pytest.raises(NothingToSearchError, match=r"holds no image.*\n.*1 picture in a format that is not read"):
         names(tree("1.avif"))
-
-
-def test_without_such_pictures_nothing_is_told(tree):
-    notes = []
-    assert names(tree("1.jpg", "notes.txt", "x.xmp"), notes=notes) == ["1.jpg"] and notes == []
 
 
 def test_an_empty_folder_is_nothing_to_search(tree):
@@ -86,6 +71,21 @@ def test_a_pipe_is_no_gallery(tmp_path):
 
 
 # What is listed
+
+
+def test_pictures_of_formats_that_are_not_read_are_told(tree):
+    """A telephone's HEIC pictures among others must not pass for searched ones."""
+    root, notes = tree("1.jpg", "a/2.HEIC", "a/3.heic", "4.NEF", "5.txt", "6", ".7.heic", "8.qeeps/9.heic"), []
+    assert names(root, notes=notes) == ["1.jpg"]
+    (note,) = notes
+    assert f"{root}: 3 pictures in a format that is not read (.heic, .nef) left out" in note and "JPEG" in note
+    assert names(root, notes=notes, recursive=False) == ["1.jpg"]
+    assert notes[1:] == [note.replace("3 pictures", "1 picture").replace(".heic, .nef", ".nef")]
+
+
+def test_without_such_pictures_nothing_is_told(tree):
+    notes = []
+    assert names(tree("1.jpg", "notes.txt", "x.xmp"), notes=notes) == ["1.jpg"] and notes == []
 
 
 def test_one_image_is_a_gallery_of_one(tree):

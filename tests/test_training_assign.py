@@ -110,16 +110,16 @@ def test_sim(rois, query_person, labels):
 )
 def test_sample(labels, size, positives, negatives):
     torch.manual_seed(0)
-    index, counts = sample(torch.tensor(labels, dtype=torch.float32), size, 0.5)
-    assert len(index) == len(counts) == min(size, len(labels))
-    drawn = [labels[i] for i in index[counts].tolist()]
+    index, is_drawn = sample(torch.tensor(labels, dtype=torch.float32), size, 0.5)
+    assert len(index) == len(is_drawn) == min(size, len(labels))
+    drawn = [labels[i] for i in index[is_drawn].tolist()]
     assert drawn == [1] * positives + [0] * negatives
-    assert len(set(index[counts].tolist())) == len(drawn)
-    assert not counts[len(drawn) :].any()
+    assert len(set(index[is_drawn].tolist())) == len(drawn)
+    assert not is_drawn[len(drawn) :].any()
 
 
 def test_every_label_may_be_drawn():
     torch.manual_seed(0)
     labels = torch.tensor([1.0] * 6 + [0.0] * 6 + [-1.0])
-    seen = {int(i) for _ in range(60) for i, counts in zip(*sample(labels, 4, 0.5), strict=True) if counts}
+    seen = {int(i) for _ in range(60) for i, is_drawn in zip(*sample(labels, 4, 0.5), strict=True) if is_drawn}
     assert seen == set(range(12))

@@ -60,7 +60,7 @@ def distinct(paths: Iterable[str]) -> Iterator[str]:
 
 def unread_extension(name: str) -> str | None:
     """The extension, in small letters, of a picture in a format that is not read; None for any other file."""
-    extension = os.path.splitext(name)[1].lower()
+    extension = _extension(name)
     return extension if extension in UNREAD_EXTENSIONS else None
 
 
@@ -76,9 +76,13 @@ def is_uri(name: str) -> bool:
 
 def is_image_name(name: str) -> bool:
     """By the extension, in any case."""
-    return os.path.splitext(name)[1].lower() in IMAGE_EXTENSIONS
+    return _extension(name) in IMAGE_EXTENSIONS
 
 
 def is_video_name(name: str) -> bool:
     """By the extension, in any case."""
-    return os.path.splitext(name)[1].lower() in VIDEO_EXTENSIONS
+    return _extension(name) in VIDEO_EXTENSIONS
+
+
+def _extension(name: str) -> str:
+    return os.path.splitext(name)[1].lower()

@@ -14,7 +14,7 @@ def photometric(rgb: np.ndarray, rng: Rng) -> np.ndarray:
 
     All channels move together but for a cast of a few per cent: a red coat stays red, as it does between two cameras.
     """
-    image = _illumination(Image.fromarray(np.ascontiguousarray(rgb)), rng)
+    image = _illumination(Image.fromarray(rgb), rng)
     if rng.random() < 0.25:
         image = image.filter(ImageFilter.GaussianBlur(rng.uniform(0.3, 1.3)))
     if rng.random() < 0.2:

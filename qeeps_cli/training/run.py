@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from qeeps_cli.datasets.files import require_folder
 from qeeps_cli.errors import DataError, WeightsError
 from qeeps_cli.model.qeeps import QEEPS
 from qeeps_cli.model.qsimnet import QSimNet
@@ -166,11 +167,10 @@ def train(
 
     def validate(model: QEEPS, stage: str, step: int) -> dict[str, float]:
         metrics = {}
-        if config.validation and stage != "embed":
-            say(f"{stage} step {step}: validating on {config.validation.root.name}")
         if holdout:
             metrics |= crop_retrieval(model, population.holdout, holdout, config.stages[stage].canvas)
         if config.validation and stage != "embed":
+            say(f"{stage} step {step}: validating on {config.validation.root.name}")
             metrics |= search_validation(model, config.validation, config.validation_queries, config.validation_frames)
         if metrics:
             say(f"{stage} step {step}: {_listed(metrics)}")
@@ -203,12 +203,11 @@ def train(
 def _require_inputs(config: TrainConfig) -> None:
     """What the recipe names is there, the validation set too, which is wanted only when a stage is done. Raises
     DataError, and WeightsError for init."""
-    relative = "Paths in a recipe are relative to --data-root, and without it to the recipe's folder."
+    relative = "Paths in a recipe are relative to --data-root, and without it to the recipe's folder"
     if config.init is not None and not config.init.is_file():
-        raise WeightsError(f"init: {config.init} does not exist; expected a file of weights. {relative}")
+        raise WeightsError(f"init: {config.init} does not exist; expected a file of weights. {relative}.")
     for source in (*config.data, *([config.validation] if config.validation else [])):
-        if not source.root.exists():
-            raise DataError(f"{source.root} does not exist; expected the folder of a set of the recipe. {relative}")
+        require_folder(source.root, f"the folder of a set of the recipe. {relative}")
     if config.validation and set(config.stages) != {"embed"}:
         require_queries(config.validation)
 

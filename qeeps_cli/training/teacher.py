@@ -113,8 +113,7 @@ class Teacher:
 def shown_to_teacher(images: Tensor, boxes: Tensor) -> Tensor:
     """(N, 3, 256, 128) float32, BGR, 0 to 255, of the person of boxes (N, 4) xyxy in each of images (N, 3, H, W) uint8,
     on their device."""
-    with torch.autocast(images.device.type, enabled=False):
-        return pool(images.float(), list(boxes.split(1)), INPUT, stride=1, samples=ADAPTIVE).flip(1)
+    return pool(images.float(), list(boxes.split(1)), INPUT, stride=1, samples=ADAPTIVE).flip(1)
 
 
 def teacher_inputs(views: Iterable[tuple[np.ndarray, np.ndarray]]) -> Tensor:
