@@ -7,9 +7,12 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from qeeps_cli.boxes import iou
 from qeeps_cli.training.classifier import SMOOTHING, IdentityClassifier
+from qeeps_cli.training.detector_losses import People
 from qeeps_cli.training.losses import contrastive_loss, teacher_loss
 from qeeps_cli.training.oim import OIMLoss
+from qeeps_cli.training.qeeps_stage import qrpn_people_loss
 
 
 def unit_rows(rng, count, dim):
@@ -257,3 +260,51 @@ def test_prototypes_start_as_means_of_embeddings():
     half = 0.5**0.5
     expected = torch.tensor([[half, half, 0, 0], before[1].tolist(), [0, 0, 1, 0]])
     torch.testing.assert_close(classifier.prototypes.detach(), expected)
+
+
+def plain_qrpn_people_loss(logits, anchors, asked, people):
+    """Of one image, by a loop over its people."""
+    of_people = []
+    for person in people:
+        overlap = iou(np.array([person], np.float32), anchors)[0]
+        own = (overlap >= 0.6) | (overlap == overlap.max())
+        of_people.append(float(logits[own].mean()))
+    return math.log(sum(math.exp(z) for z in of_people)) - of_people[asked]
+
+
+def people_at(*boxes):
+    boxes = torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4)
+    return People(boxes, torch.arange(len(boxes)), boxes[:0], boxes[:0], boxes[:0])
+
+
+SOMEBODY, ANOTHER, SMALL = (0, 0, 10, 20), (30, 0, 40, 20), (60, 0, 62, 4)  # no anchor fits the last
+ANCHORS = np.array(
+    [[0, 0, 10, 20], [0, 0, 10, 13], [0, 0, 10, 8], [30, 0, 40, 20], [60, 0, 70, 20], [90, 0, 100, 20]], np.float32
+)
+
+
+@pytest.mark.parametrize("asked", [0, 1, 2])
+def test_qrpns_loss_among_people_equals_a_plain_loop(asked):
+    logits = torch.from_numpy(np.random.default_rng(5).standard_normal((3, 6)).astype(np.float32)).requires_grad_()
+    everybody = people_at(SOMEBODY, ANOTHER, SMALL)
+    absent, alone = everybody.boxes[:0], people_at(SOMEBODY)  # neither counts
+    loss = qrpn_people_loss(
+        logits,
+        torch.from_numpy(ANCHORS),
+        [everybody.boxes[asked : asked + 1], absent, alone.boxes],
+        [everybody, everybody, alone],
+    )
+    expected = plain_qrpn_people_loss(logits.detach().numpy()[0], ANCHORS, asked, (SOMEBODY, ANOTHER, SMALL))
+    assert float(loss.detach()) == pytest.approx(expected, abs=1e-5)
+    loss.backward()
+    assert logits.grad[1:].any().item() is False
+    assert (logits.grad[0] != 0).tolist() == [True, True, False, True, True, False]  # the background has no part in it
+    on_asked = [[0, 1], [3], [4]][asked]
+    assert (logits.grad[0][on_asked] < 0).all()  # who is asked for is raised
+
+
+def test_qrpns_loss_among_people_of_nobody():
+    logits = torch.randn(1, 6, requires_grad=True)
+    loss = qrpn_people_loss(logits, torch.from_numpy(ANCHORS), [torch.empty(0, 4)], [people_at(SOMEBODY, ANOTHER)])
+    loss.backward()
+    assert float(loss.detach()) == 0 and not logits.grad.any()

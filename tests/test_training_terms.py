@@ -29,7 +29,7 @@ from qeeps_cli.training.qeeps_stage import QEEPSStage
 from qeeps_cli.training.run import first_embeddings, train
 from qeeps_cli.weights import FORMAT, read_checkpoint, save_checkpoint
 
-AUXILIARIES = {"contrastive": 0.5, "teacher": 0.5, "sim_crops": 0.5}
+AUXILIARIES = {"contrastive": 0.5, "teacher": 0.5, "sim_crops": 0.5, "qrpn_people": 0.5}
 
 # Blocks by the prefix of their parameters. QSSE sits in BaseNet's residual blocks, so every term passes through it.
 BASENET = ("basenet.layer", "basenet.qsse")
@@ -42,6 +42,7 @@ REACHES = {
     "rpn_reg": (*BASENET, "rpn.conv", "rpn.bbox_pred"),
     "oim": IDENTIFICATION,
     "qrpn": (*BASENET, "qrpn"),
+    "qrpn_people": (*BASENET, "qrpn"),
     "sim": (*IDENTIFICATION, "qsimnet"),
     "contrastive": IDENTIFICATION,
     "teacher": IDENTIFICATION,
@@ -82,7 +83,8 @@ def give_targets(batch):
 @pytest.fixture(scope="module")
 def pair_losses(sources):
     """The terms of one step on pairs, and their network. Without autocast, so that a zero gradient is zero."""
-    stage, model = build(sources, "qeeps", self_pairs=0.0, absent=0.0, losses=AUXILIARIES)
+    size = (288, 384)  # views that show other people, too
+    stage, model = build(sources, "qeeps", self_pairs=0.0, absent=0.0, size=size, losses=AUXILIARIES)
     batch = stage.batch(0)
     give_targets(batch)
     return stage.losses(model, batch), model
@@ -139,6 +141,7 @@ def test_the_first_layers_are_frozen(pair_losses):
         ("oim", {"losses": {"contrastive": 0.1}}, {"cls", "reg", "rpn_cls", "rpn_reg", "oim", "contrastive"}),
         ("qeeps", {"self_pairs": 0.0, "identities": 0}, set(PAPER_LOSSES)),
         ("qeeps", {"self_pairs": 0.0, "absent": 1.0}, {*PAPER_LOSSES, "sim_crops"}),
+        ("qeeps", {"self_pairs": 0.0, "losses": {"qrpn_people": 1.0}}, {*PAPER_LOSSES, "sim_crops", "qrpn_people"}),
         # paired with themselves, as the cached search pairs frames: there is no query for QRPN
         ("qeeps", {"self_pairs": 1.0}, {*PAPER_LOSSES, "sim_crops"} - {"qrpn"}),
     ],

@@ -48,11 +48,18 @@ class QRPN(nn.Module):
         self.fc2 = nn.Linear(in_channels // config.reduction, in_channels)
         self.rpn = RPN(in_channels, config, regression=False)
 
+    def pooled(self, query_map: Tensor, query_boxes: Tensor) -> Tensor:
+        """Query maps (B, C, H, W) and boxes (B or 1, 4) xyxy, pixels of the network's input, to what FC1 reads, (B,
+        C·S·S)."""
+        return self.pool(query_map, list(query_boxes.expand(len(query_map), -1).split(1)), self.pool_size).flatten(1)
+
     def excitation(self, query_map: Tensor, query_boxes: Tensor) -> Tensor:
-        """Query maps (B, C, H, W) and boxes (B or 1, 4) xyxy, pixels of the network's input, to weights (B, C, 1,
-        1)."""
-        pooled = self.pool(query_map, list(query_boxes.expand(len(query_map), -1).split(1)), self.pool_size)
-        return self.fc2(self.fc1(pooled.flatten(1)).relu()).sigmoid()[:, :, None, None]
+        """Weights (B, C, 1, 1) of the gallery map's channels, of the same."""
+        return self.excitation_of(self.pooled(query_map, query_boxes))
+
+    def excitation_of(self, pooled: Tensor) -> Tensor:
+        """The same of what was pooled."""
+        return self.fc2(self.fc1(pooled).relu()).sigmoid()[:, :, None, None]
 
     def forward(self, gallery_map: Tensor, query_map: Tensor, query_boxes: Tensor) -> Tensor:
         """Query-similarity logits of the anchors, (B, H·W·A) float32."""

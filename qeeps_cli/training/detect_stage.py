@@ -8,7 +8,7 @@ from qeeps_cli.training.config import StageConfig
 from qeeps_cli.training.detector_losses import detector_forward
 from qeeps_cli.training.frame_batches import FrameBatches
 from qeeps_cli.training.pair_batches import draw_pairs
-from qeeps_cli.training.qeeps_stage import qrpn_loss
+from qeeps_cli.training.qeeps_stage import qrpn_losses
 from qeeps_cli.training.stage import Batch, step_rng
 
 IDENTITY_SHARE = 0.35  # of draws, two views each: rooms without people, and people without names, teach detection too
@@ -41,7 +41,7 @@ class DetectStage:
             gallery_maps, query_maps = model.basenet(images, model.basenet.stem(normalise(batch["query_images"])))
             query_logits = model.qrpn(gallery_maps.conv4, query_maps.conv4, batch["query_boxes"])
             anchors = model.anchors(gallery_maps.conv4)
-            losses["qrpn"] = qrpn_loss(query_logits, anchors, batch["query_people"], people)
+            losses = qrpn_losses(query_logits, anchors, batch["query_people"], people, self.config)
         else:
             gallery_maps, _ = model.basenet(images)
         detector, _, _ = detector_forward(

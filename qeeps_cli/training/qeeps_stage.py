@@ -7,6 +7,7 @@ from torch.nn import functional as F
 from qeeps_cli.errors import DataError
 from qeeps_cli.model.preprocess import normalise
 from qeeps_cli.model.qeeps import QEEPS, QueryInput
+from qeeps_cli.model.torchvision_parts import boxes as box_ops
 from qeeps_cli.training.assign import qrpn_labels, sample, sim_labels
 from qeeps_cli.training.config import StageConfig
 from qeeps_cli.training.crop_batches import CropBatches
@@ -66,7 +67,7 @@ class QEEPSStage:
         if model.qrpn is not None and not batch["self_paired"]:
             query_logits = model.qrpn(gallery_maps.conv4, query_maps.conv4, query.boxes)
             anchors = model.anchors(gallery_maps.conv4)
-            losses["qrpn"] = qrpn_loss(query_logits, anchors, batch["query_people"], people)
+            losses |= qrpn_losses(query_logits, anchors, batch["query_people"], people, self.config)
         detector, rois, output = detector_forward(model, images, gallery_maps, people, self.config.rois, query_logits)
         losses |= detector
         # as the gallery's people are seen, not in the mirror, too: the losses compare all with all
@@ -99,6 +100,16 @@ class QEEPSStage:
         self.oim.load_state_dict(state)
 
 
+def qrpn_losses(
+    logits: Tensor, anchors: Tensor, query_people: list[Tensor], people: list[People], config: StageConfig
+) -> dict[str, Tensor]:
+    """L_qrpn and, where the recipe weighs it in, the auxiliary `qrpn_people`. logits (B, N): QRPN's own."""
+    losses = {"qrpn": qrpn_loss(logits, anchors, query_people, people)}
+    if config.weight_of("qrpn_people"):
+        losses["qrpn_people"] = qrpn_people_loss(logits, anchors, query_people, people)
+    return losses
+
+
 def qrpn_loss(logits: Tensor, anchors: Tensor, query_people: list[Tensor], people: list[People]) -> Tensor:
     """L_qrpn (Eq. 4): cross-entropy over QRPN_SAMPLES anchors an image. logits (B, N): QRPN's own."""
     drawn = []
@@ -108,6 +119,32 @@ def qrpn_loss(logits: Tensor, anchors: Tensor, query_people: list[Tensor], peopl
         drawn.append((is_drawn, torch.full_like(index, i), index, labels[index]))
     image, index, labels = drawn_rows(drawn)
     return F.binary_cross_entropy_with_logits(logits[image, index], labels, reduction="sum") / max(1, len(labels))
+
+
+def qrpn_people_loss(
+    logits: Tensor, anchors: Tensor, query_people: list[Tensor], people: list[People]
+) -> Tensor:
+    """Who of a gallery image's people is asked for: cross-entropy over their `logits_of_people`. logits (B, N): QRPN's.
+
+    L_qrpn takes its negatives from the background alone (§4.4), so that nothing in it depends on whom the query shows
+    (docs/decisions.md). Images without the person, or with nobody else, do not count; 0 where none counts.
+    """
+    terms = []
+    for i, persons in enumerate(people):
+        if len(query_people[i]) == 0 or len(persons.boxes) < 2:
+            continue
+        of_people = logits_of_people(logits[i], anchors, persons.boxes)
+        asked = box_ops.box_iou(persons.boxes, query_people[i])[:, 0].argmax()
+        terms.append(F.cross_entropy(of_people[None], asked[None]))
+    return torch.stack(terms).mean() if terms else logits.sum() * 0
+
+
+def logits_of_people(logits: Tensor, anchors: Tensor, boxes: Tensor) -> Tensor:
+    """(P,) means of logits (N,) over each person's anchors: those at IoU ≥ 0.6 with their box (P, 4), as QRPN's
+    positives are, and their best."""
+    iou = box_ops.box_iou(boxes, anchors)
+    own = ((iou >= 0.6) | (iou == iou.amax(dim=1, keepdim=True))).to(logits.dtype)
+    return (own @ logits) / own.sum(dim=1)
 
 
 def sim_losses(
