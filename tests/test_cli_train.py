@@ -83,6 +83,23 @@ def test_a_recipe_that_is_none(tmp_path, preloaded):
     assert not (tmp_path / "run").exists()
 
 
+def test_a_recipe_whose_sets_are_not_there_leaves_no_folder(tmp_path, preloaded):
+    recipe = '[[data]]\nkind = "coco"\nroot = "nowhere"\n[stages.oim]\nsteps = 3\n'
+    (tmp_path / "recipe.toml").write_text(recipe)
+    done = preloaded.run("train", "--config", "recipe.toml", "--out", "run", cwd=tmp_path)
+    assert done.returncode == ExitCode.USAGE and b"nowhere does not exist" in done.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_that_cannot_be_made(tmp_path, preloaded):
+    write_scene(tmp_path / "scene")
+    (tmp_path / "recipe.toml").write_text('[[data]]\nkind = "coco"\nroot = "scene"\n[stages.oim]\nsteps = 3\n')
+    (tmp_path / "file").write_text("")
+    done = preloaded.run("train", "--config", "recipe.toml", "--out", "file/run", cwd=tmp_path)
+    assert done.returncode == ExitCode.OUTPUT and b"cannot write file/run" in done.stderr
+    assert b"Traceback" not in done.stderr
+
+
 @pytest.mark.parametrize(
     ("sent", "raised", "code"),
     [(signal.SIGINT, KeyboardInterrupt, ExitCode.SIGINT), (signal.SIGTERM, Terminated, ExitCode.SIGTERM)],

@@ -48,12 +48,9 @@ def train(
     Ctrl-C saves the run; the same command goes on with it, and with one that was killed.
     """
     messages = Messages(quiet, verbose)
-    from qeeps_cli.output.atomic import reporting
     from qeeps_cli.training.config import read_recipe
 
-    recipe = read_recipe(config, data_root)
-    with reporting(out):
-        out.mkdir(parents=True, exist_ok=True)
+    recipe = read_recipe(config, data_root)  # what is wrong with it is told before PyTorch is imported
 
     from qeeps_cli.cli.training_display import training_display
     from qeeps_cli.device import describe, resolve_device

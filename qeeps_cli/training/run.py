@@ -14,6 +14,7 @@ from qeeps_cli.datasets.files import require_folder
 from qeeps_cli.errors import DataError, WeightsError
 from qeeps_cli.model.qeeps import QEEPS
 from qeeps_cli.model.qsimnet import QSimNet
+from qeeps_cli.output.atomic import reporting
 from qeeps_cli.training.classifier import IdentityClassifier
 from qeeps_cli.training.config import TrainConfig
 from qeeps_cli.training.crop_bank import Crop, load_crops
@@ -63,12 +64,13 @@ def train(
 
     report: called after each step. say: called with a line for people (data found, validation). stop: set to save and
     leave. workers: processes that prepare steps, beside this one; None: `default_workers`. Raises DataError for
-    unusable data or a loss that is not finite, Interrupted when stopped.
+    unusable data or a loss that is not finite, OutputError where `out` cannot be made, Interrupted when stopped.
     """
     workers = default_workers(device) if workers is None else workers
     require_workers(workers)
     _require_inputs(config)
-    out.mkdir(parents=True, exist_ok=True)
+    with reporting(out):
+        out.mkdir(parents=True, exist_ok=True)
     identifies = set(config.stages) != {"detect"}  # otherwise frames are all that is needed
     population = gather(config.data, named=identifies)
     unnamed = sum(person.unnamed for person in population.people)
