@@ -6,7 +6,8 @@ k proposals covers them (IoU 0.5), by RPN alone and with QRPN's logits added.
 
 "all": of all proposals, 300 at most. "difference": in points, the mean over the queries with its standard error; each
 query counts once, however many frames show the person. "another query": the same frames and people with QRPN asked for
-the next query's person instead, who is somebody else; what is left is what QRPN knows of people in general.
+the next query's person instead, who is somebody else: what QRPN knows of people in general, less what it gives to that
+person where they are in the frame, too.
 """
 
 import argparse
@@ -90,8 +91,10 @@ def find_places(engine: Engine, frames: FrameSet) -> list[Places]:
 def _somebody_else(frames: FrameSet, number: int) -> int:
     """The next query of another person."""
     queries = frames.queries
-    order = [*range(number + 1, len(queries)), *range(number)]
-    return next(i for i in order if queries[i].person_id != queries[number].person_id)
+    for i in (*range(number + 1, len(queries)), *range(number)):
+        if queries[i].person_id != queries[number].person_id:
+            return i
+    raise SystemExit("expected queries of at least two people: each is compared with being asked for another one.")
 
 
 def _place(box: np.ndarray, proposals: np.ndarray) -> int:

@@ -3,15 +3,17 @@ with the auxiliary one, which contrasts the people of a frame.
 
     python benchmarks/train_qrpn.py --recipe RECIPE.toml --data-root DATA --out DIR --seeds 1 2 3
 
-RECIPE.toml names a network with QRPN as init, sets of frames, and [stages.qeeps]: of it count size, images, lr,
-head_lr, warmup, final_lr, clip_norm, weight_decay and steps. Because the network stays as it is, its conv4 maps of
---pairs gallery and query views are computed once and kept (half a megabyte a view of 384×640). A step then shows
-`images` gallery views, each with --queries queries: of people who are in it, as other views show them, and the last one
-of anybody. All seeds and losses see the same views.
+RECIPE.toml names a network with QRPN as init, sets of frames, and [stages.qeeps], of which size, images, lr, head_lr,
+warmup, final_lr, clip_norm, weight_decay and steps count. Because the network stays as it is, the conv4 maps of --pairs
+gallery views (half a megabyte a view of 384×640) and what FC1 reads of as many query people are computed once and kept;
+a gallery view as its own pair's query guides QSSE, which is an approximation for other queries. A step then shows
+`images` gallery views, each with --queries queries: of people who are in it, by any view of them, some of the very
+frame, and the last one of anybody. All seeds and losses see the same views.
 
-Writes DIR/LOSS-SEED.safetensors, the network with that QRPN, for benchmarks/proposal_recall.py, and prints how often
-QRPN's logits place the person asked for before another person of the same view (AUC; chance is 50): of training views,
-and of --held-out pairs of the recipe's [validation] set, each with standard error over the pairs.
+Writes DIR/LOSS-SEED.safetensors, the network with that QRPN, for benchmarks/proposal_recall.py and qeeps benchmark, and
+prints how often QRPN's logits place the person asked for before another person of the same view (AUC, per cent; chance
+is 50): of --held-out pairs of training views, and of as many of the recipe's [validation] set, which show the person in
+another frame, each with the standard error over the pairs.
 """
 
 import argparse
@@ -25,11 +27,10 @@ from timing import table
 from torch import Tensor
 
 from qeeps_cli.device import autocast, resolve_device
-from qeeps_cli.errors import UsageError
+from qeeps_cli.errors import DataError, UsageError
 from qeeps_cli.model.preprocess import normalise
 from qeeps_cli.model.qeeps import QEEPS
 from qeeps_cli.model.rpn import QRPN
-from qeeps_cli.model.torchvision_parts import boxes as box_ops
 from qeeps_cli.training.config import DataSource, StageConfig, TrainConfig, read_recipe
 from qeeps_cli.training.detector_losses import People
 from qeeps_cli.training.frame_batches import FrameBatches
@@ -74,6 +75,8 @@ def main() -> None:
     recipe = read_recipe(given.recipe, given.data_root)
     if recipe.init is None or recipe.validation is None or "qeeps" not in recipe.stages:
         raise UsageError("expected a recipe with init, [validation] and [stages.qeeps].")
+    if given.pairs < recipe.stages["qeeps"].images:
+        raise UsageError(f"expected --pairs of at least images = {recipe.stages['qeeps'].images}, got {given.pairs}.")
     device = resolve_device(given.device)
     checkpoint = read_checkpoint(recipe.init)
     model = load_model(checkpoint).to(device)
@@ -87,7 +90,7 @@ def main() -> None:
         for seed in given.seeds:
             losses = train(model, seen, replace(config, losses=LOSSES[name]), seed, given.queries)
             save_checkpoint(given.out / f"{name}-{seed}.safetensors", model, {**checkpoint.card, "qrpn": name})
-            shares = (share_before(model, views) for views in (seen, held_out))
+            shares = (share_before(model, views, given.held_out) for views in (seen, held_out))
             rows.append([name, str(seed), losses, *(f"{mean:.1f} ± {error:.1f}" for mean, error in shares)])
             print(*rows[-1], flush=True)
     print()
@@ -132,7 +135,7 @@ def train(model: QEEPS, views: Views, config: StageConfig, seed: int, queries: i
     last: dict[str, list[float]] = defaultdict(list)
     for step in range(config.steps):
         rng = step_rng(seed, "qrpn", step)
-        gallery, asking, labels = [], [], []
+        gallery, labels = [], []
         for view in rng.choice(len(views.maps), config.images, replace=False):
             inside = [label for label in views.people[view].labels.tolist() if label in shown_by]
             some = [int(label) for label in rng.permutation(inside)[: queries - 1]]
@@ -163,23 +166,25 @@ def logits_of(model: QEEPS, views: Views, gallery: list[int], asking: list[int])
 
 
 @torch.no_grad()
-def share_before(model: QEEPS, views: Views) -> tuple[float, float]:
-    """Per cent of the others of a view whom the person asked for is placed before: the mean over at most 320 pairs that
-    show others, too, and its standard error."""
+def share_before(model: QEEPS, views: Views, pairs: int) -> tuple[float, float]:
+    """Per cent of the others of a view whom the person asked for is placed before: the mean over those of the first
+    pairs that show others, too, and its standard error. Raises DataError where none does."""
     anchors = model.anchors(views.maps[:1].to(next(model.parameters()).device))
     shares = []
-    chosen = list(range(min(320, len(views.maps))))
+    chosen = list(range(min(pairs, len(views.maps))))
     for start in range(0, len(chosen), AT_ONCE):
         some = chosen[start : start + AT_ONCE]
         for view, logits in zip(some, logits_of(model, views, some, some).cpu(), strict=True):
-            boxes, asked = views.people[view].boxes, views.asked(view, int(views.labels[view]))
-            if len(asked) == 0 or len(boxes) < 2:
+            people, label = views.people[view], int(views.labels[view])
+            is_asked = people.labels == label
+            if not is_asked.any() or is_asked.all():
                 continue
-            scores = logits_of_people(logits, anchors.cpu(), boxes)
-            own = int(box_ops.box_iou(boxes, asked)[:, 0].argmax())
-            others = torch.cat([scores[:own], scores[own + 1 :]])
-            before = (scores[own] > others).float() + 0.5 * (scores[own] == others).float()
+            scores = logits_of_people(logits, anchors.cpu(), people.boxes)
+            own, others = scores[is_asked][0], scores[~is_asked]
+            before = (own > others).float() + 0.5 * (own == others).float()
             shares.append(100 * float(before.mean()))
+    if not shares:
+        raise DataError("no view shows the person asked for beside somebody else: give --held-out more pairs.")
     return float(np.mean(shares)), float(np.std(shares, ddof=1)) / len(shares) ** 0.5
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import REPOSITORY
-from networks import FEW, small_network
+from networks import small_network
 from safetensors.torch import load_file
 from training_sets import MODEL, frames_source, tiny_recipe, tiny_stage, write_queries, write_scene
 
@@ -17,10 +17,13 @@ import proposal_recall  # noqa: E402
 import train_qrpn  # noqa: E402
 
 from qeeps_cli.datasets import load  # noqa: E402
+from qeeps_cli.errors import DataError  # noqa: E402
 from qeeps_cli.evaluation.metrics import covers  # noqa: E402
 from qeeps_cli.evaluation.protocols import find_truth  # noqa: E402
 from qeeps_cli.images import read_image  # noqa: E402
+from qeeps_cli.model.config import InferenceParams  # noqa: E402
 from qeeps_cli.model.qeeps import QEEPS  # noqa: E402
+from qeeps_cli.model.torchvision_parts import boxes as box_ops  # noqa: E402
 from qeeps_cli.searching.engine import Engine, QueryPerson  # noqa: E402
 from qeeps_cli.weights import read_checkpoint, save_checkpoint  # noqa: E402
 
@@ -34,20 +37,33 @@ def folder(tmp_path_factory):
 
 def test_places_are_those_of_a_searchs_proposals(folder):
     scene = load("coco", folder)
-    engine = Engine(small_network(shorter_side=120, longest_side=160), CPU, FEW, plain=True)
+    many = InferenceParams(proposals=300, pre_nms=1000, min_objectness=0.0, proposal_nms=0.9, min_person_score=0.0)
+    engine = Engine(small_network(shorter_side=120, longest_side=160), CPU, many, plain=True)
+    people = [QueryPerson(read_image(query.path).rgb, query.box) for query in scene.queries]
+    pictures = {frame.name: read_image(frame.path).rgb for frame in scene.frames}
+
+    def place(box, found):
+        right = np.flatnonzero(covers(box, found[0].proposals))
+        return int(right[0]) if len(right) else proposal_recall.ALL
+
     places = proposal_recall.find_places(engine, scene)
-    assert len(places) == len(scene.queries)
-    for query, found in zip(scene.queries, places, strict=True):
-        person = QueryPerson(read_image(query.path).rgb, query.box)
-        expected = []
+    for number, (query, found) in enumerate(zip(scene.queries, places, strict=True)):
         truth = {query.gallery[position]: box for position, box in find_truth(scene, query).items()}
-        for frame in scene.frames:
-            if frame.name in truth:
-                proposals = engine.search(person, [read_image(frame.path).rgb], proposals=True)[0].proposals
-                right = np.flatnonzero(covers(truth[frame.name], proposals))
-                expected.append(int(right[0]) if len(right) else proposal_recall.ALL)
-        assert found.asked.tolist() == expected
-        assert len(found.alone) == len(found.another) == len(expected)
+        held = [(truth[name], [pictures[name]]) for name in pictures if name in truth]
+        assert found.alone.tolist() == [place(box, engine.detect(picture, proposals=True)) for box, picture in held]
+        for way, person in ((found.asked, number), (found.another, (number + 1) % len(people))):
+            searched = [(box, engine.search(people[person], picture, proposals=True)) for box, picture in held]
+            assert way.tolist() == [place(*each) for each in searched]
+    columns = [np.concatenate(way) for way in zip(*places, strict=True)]
+    assert all((column < proposal_recall.ALL).any() for column in columns)
+    assert all((columns[a] != columns[b]).any() for a, b in ((0, 1), (0, 2), (1, 2)))
+
+
+def test_somebody_else_is_needed(folder):
+    scene = load("coco", folder)
+    engine = Engine(small_network(shorter_side=120, longest_side=160), CPU, plain=True)
+    with pytest.raises(SystemExit, match="at least two people"):
+        proposal_recall.find_places(engine, replace(scene, queries=scene.queries[:1]))
 
 
 def test_the_report_counts_each_query_once():
@@ -99,11 +115,14 @@ def test_who_is_placed_before_whom(recipe, monkeypatch):
     def pointing(sign):
         def logits_of(model, views, gallery, asking):
             boxes = [views.asked(view, int(views.labels[query])) for view, query in zip(gallery, asking, strict=True)]
-            overlaps = [train_qrpn.box_ops.box_iou(anchors, box)[:, 0] for box in boxes]
+            overlaps = [box_ops.box_iou(anchors, box)[:, 0] for box in boxes]
             return sign * torch.stack(overlaps)
 
         return logits_of
 
     for sign, share in ((1, 100.0), (-1, 0.0), (0, 50.0)):
         monkeypatch.setattr(train_qrpn, "logits_of", pointing(sign))
-        assert train_qrpn.share_before(model, views)[0] == pytest.approx(share)
+        assert train_qrpn.share_before(model, views, 6)[0] == pytest.approx(share)
+    alone = replace(views, people=[replace(people, labels=people.labels * 0) for people in views.people])
+    with pytest.raises(DataError, match="beside somebody else"):
+        train_qrpn.share_before(model, replace(alone, labels=alone.labels * 0), 6)

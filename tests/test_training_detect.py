@@ -77,6 +77,17 @@ def test_what_finds_people_is_trained_and_what_identifies_them_stays(frames, tmp
     assert len(steps) == sum(alone) + sum(guided)
 
 
+def test_qrpn_tells_people_apart_if_asked(frames):
+    config = tiny_stage(self_pairs=0.0, size=(288, 384), losses={"qrpn_people": 1.0})
+    _, batches, _ = batches_of([frames], config)
+    torch.manual_seed(0)
+    model = QEEPS(PIXELS)
+    stage = DetectStage(config, batches, model, seed=1)
+    losses = stage.losses(model, stage.batch(0))
+    assert losses.keys() == {"cls", "reg", "rpn_cls", "rpn_reg", "qrpn", "qrpn_people"}
+    assert float(losses["qrpn_people"].detach()) > 0
+
+
 def test_a_stopped_run_ends_like_one_without_a_break(frames, tmp_path):
     recipe = recipe_of(frames, start_of(tmp_path, "qeeps"))
     straight = run(recipe, tmp_path / "straight")
@@ -173,6 +184,18 @@ def test_identification_that_was_never_trained_is_refused(frames, tmp_path, star
             PIXELS_TOML + "[stages.oim]\n[stages.qeeps]\n[stages.detect]\n"
             "self_pairs = 1.0\nlosses = {cls = 0, reg = 0, rpn_cls = 0, rpn_reg = 0}\n",
             "stages.detect.losses: all that has something to learn from is 0",
+        ),
+        (
+            PIXELS_TOML + "[stages.oim]\n[stages.qeeps]\nself_pairs = 1.0\nlosses = {qrpn_people = 1.0}\n",
+            "stages.qeeps.losses.qrpn_people trains QRPN on pairs.*self_pairs = 1",
+        ),
+        (
+            PIXELS_TOML + "[stages.oim]\nlosses = {qrpn_people = 1.0}\n",
+            "stages.oim.losses.qrpn_people trains QRPN on pairs.*stage qeeps or detect",
+        ),
+        (
+            PIXELS_TOML + 'variant = "oim+qsimnet"\n[stages.oim]\n[stages.qeeps]\nlosses = {qrpn_people = 1.0}\n',
+            r"stages.qeeps.losses.qrpn_people trains QRPN.*got the variant oim\+qsimnet",
         ),
         ('[model]\nroi_head = "fine"\n[stages.detect]\n', 'only roi_head = "pixels" allows, got "fine"'),
         (

@@ -1,6 +1,7 @@
 """OIM's loss with its table and queue, and the losses without a table, against plain loops in numpy."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from qeeps_cli.training.classifier import SMOOTHING, IdentityClassifier
 from qeeps_cli.training.detector_losses import People
 from qeeps_cli.training.losses import contrastive_loss, teacher_loss
 from qeeps_cli.training.oim import OIMLoss
-from qeeps_cli.training.qeeps_stage import qrpn_people_loss
+from qeeps_cli.training.qeeps_stage import logits_of_people, qrpn_people_loss
 
 
 def unit_rows(rng, count, dim):
@@ -301,6 +302,24 @@ def test_qrpns_loss_among_people_equals_a_plain_loop(asked):
     assert (logits.grad[0] != 0).tolist() == [True, True, False, True, True, False]  # the background has no part in it
     on_asked = [[0, 1], [3], [4]][asked]
     assert (logits.grad[0][on_asked] < 0).all()  # who is asked for is raised
+
+
+def test_qrpns_loss_among_people_knows_a_second_box_of_the_person():
+    logits = torch.randn(1, 6, generator=torch.Generator().manual_seed(6))
+    once, twice = people_at(SOMEBODY, SMALL), people_at(SOMEBODY, ANOTHER, SMALL)
+    twice = replace(twice, labels=torch.tensor([0, 0, 7]))
+    losses = [
+        qrpn_people_loss(logits, torch.from_numpy(ANCHORS), [once.boxes[:1]], [people]) for people in (once, twice)
+    ]
+    assert float(losses[0]) == pytest.approx(float(losses[1])) and float(losses[0]) > 0
+
+
+def test_logits_of_people_keep_their_precision_and_need_an_anchor():
+    logits = torch.tensor([5.021, 5.021, 0.3, 7.003, 1.0, 2.0])
+    boxes = people_at(SOMEBODY, ANOTHER, (500, 500, 520, 540)).boxes  # nothing is near the last
+    with torch.autocast("cpu", torch.bfloat16):
+        of_people = logits_of_people(logits, torch.from_numpy(ANCHORS), boxes)
+    assert of_people.tolist() == pytest.approx([5.021, 7.003, 0.0], abs=1e-6)
 
 
 def test_qrpns_loss_among_people_of_nobody():

@@ -54,11 +54,11 @@ class QRPN(nn.Module):
         return self.pool(query_map, list(query_boxes.expand(len(query_map), -1).split(1)), self.pool_size).flatten(1)
 
     def excitation(self, query_map: Tensor, query_boxes: Tensor) -> Tensor:
-        """Weights (B, C, 1, 1) of the gallery map's channels, of the same."""
+        """Query maps (B, C, H, W) and boxes (B or 1, 4) to weights (B, C, 1, 1) of the gallery map's channels."""
         return self.excitation_of(self.pooled(query_map, query_boxes))
 
     def excitation_of(self, pooled: Tensor) -> Tensor:
-        """The same of what was pooled."""
+        """What `pooled` gives, (B, C·S·S), to the same weights (B, C, 1, 1)."""
         return self.fc2(self.fc1(pooled).relu()).sigmoid()[:, :, None, None]
 
     def forward(self, gallery_map: Tensor, query_map: Tensor, query_boxes: Tensor) -> Tensor:

@@ -193,6 +193,7 @@ def _parse(values: dict[str, Any], base: Path) -> TrainConfig:
     if guidance and parsed["model"].variant == "oim+qrpn" and parsed["stages"]["qeeps"].self_pairs >= 1:
         raise UsageError("stages.qeeps.self_pairs = 1 shows QRPN no pairs, and guidance_only trains nothing else here.")
     _require_detection_alone(parsed)
+    _require_pairs_for_qrpn(parsed)
     canvases = [name for name, stage in parsed["stages"].items() if stage.teacher_sees == "canvases"]
     if canvases and "teacher" not in parsed:
         raise UsageError(f'stages.{canvases[0]}.teacher_sees = "canvases" needs a teacher: name one at the top.')
@@ -243,6 +244,18 @@ def _require_detection_alone(parsed: dict[str, Any]) -> None:
     shows_pairs = parsed["model"].has_qrpn and stage.self_pairs < 1
     if not any(stage.weight_of(loss) for loss in DETECTION_LOSSES if loss not in QRPN_LOSSES or shows_pairs):
         raise UsageError("stages.detect.losses: all that has something to learn from is 0: nothing would be trained.")
+
+
+def _require_pairs_for_qrpn(parsed: dict[str, Any]) -> None:
+    """`qrpn_people` has something to learn from."""
+    for name, stage in parsed["stages"].items():
+        shows_pairs = name in ("qeeps", "detect") and stage.self_pairs < 1
+        if stage.weight_of("qrpn_people") and not (shows_pairs and parsed["model"].has_qrpn):
+            raise UsageError(
+                f"stages.{name}.losses.qrpn_people trains QRPN on pairs: expected it in the stage qeeps or detect of a "
+                f"variant with QRPN, with self_pairs below 1; got the variant {parsed['model'].variant} with "
+                f"self_pairs = {stage.self_pairs:g}. Take it out, or change that."
+            )
 
 
 def _require_unnamed_are_taught(parsed: dict[str, Any]) -> None:

@@ -121,13 +121,12 @@ def qrpn_loss(logits: Tensor, anchors: Tensor, query_people: list[Tensor], peopl
     return F.binary_cross_entropy_with_logits(logits[image, index], labels, reduction="sum") / max(1, len(labels))
 
 
-def qrpn_people_loss(
-    logits: Tensor, anchors: Tensor, query_people: list[Tensor], people: list[People]
-) -> Tensor:
+def qrpn_people_loss(logits: Tensor, anchors: Tensor, query_people: list[Tensor], people: list[People]) -> Tensor:
     """Who of a gallery image's people is asked for: cross-entropy over their `logits_of_people`. logits (B, N): QRPN's.
 
-    L_qrpn takes its negatives from the background alone (§4.4), so that nothing in it depends on whom the query shows
-    (docs/decisions.md). Images without the person, or with nobody else, do not count; 0 where none counts.
+    L_qrpn takes its negatives from the background alone (§4.4): whether an anchor is positive then shows in the gallery
+    image, without the query (docs/decisions.md). Images without the person, or with nobody else, do not count; 0 where
+    none counts. Another box of the person asked for is not somebody else; people without a name are.
     """
     terms = []
     for i, persons in enumerate(people):
@@ -135,16 +134,17 @@ def qrpn_people_loss(
             continue
         of_people = logits_of_people(logits[i], anchors, persons.boxes)
         asked = box_ops.box_iou(persons.boxes, query_people[i])[:, 0].argmax()
-        terms.append(F.cross_entropy(of_people[None], asked[None]))
+        again = (persons.labels == persons.labels[asked]) & (torch.arange(len(of_people), device=asked.device) != asked)
+        terms.append(F.cross_entropy(of_people.masked_fill(again, -torch.inf)[None], asked[None]))
     return torch.stack(terms).mean() if terms else logits.sum() * 0
 
 
 def logits_of_people(logits: Tensor, anchors: Tensor, boxes: Tensor) -> Tensor:
-    """(P,) means of logits (N,) over each person's anchors: those at IoU ≥ 0.6 with their box (P, 4), as QRPN's
-    positives are, and their best."""
+    """(P,) float32 means of logits (N,) over each person's anchors: those at IoU ≥ 0.6 with their box (P, 4), as QRPN's
+    positives are, and their best; 0 where none overlaps it."""
     iou = box_ops.box_iou(boxes, anchors)
-    own = ((iou >= 0.6) | (iou == iou.amax(dim=1, keepdim=True))).to(logits.dtype)
-    return (own @ logits) / own.sum(dim=1)
+    own = (iou >= 0.6) | ((iou == iou.amax(dim=1, keepdim=True)) & (iou > 0))
+    return torch.where(own, logits, 0).sum(dim=1) / own.sum(dim=1).clamp(min=1)
 
 
 def sim_losses(
