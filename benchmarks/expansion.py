@@ -19,10 +19,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from set_options import add_set_options, read_set
 from timing import table
 
 from qeeps_cli.cache.store import Cache
-from qeeps_cli.datasets import load
 from qeeps_cli.datasets.frames import FrameSet
 from qeeps_cli.evaluation.independent import FrameIndex, index_benchmark
 from qeeps_cli.evaluation.metrics import SearchScore
@@ -42,17 +42,11 @@ SAME = 0.05  # per cent of ap: below it a query is neither better nor worse
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--root", help="a COCO-like set; default: the example frames")
-    options.add_argument("--annotations", default="annotations.json")
-    options.add_argument("--queries-file", default="queries.json")
-    options.add_argument("--extra", nargs="*", default=[])
+    add_set_options(options)
     options.add_argument("--weights")
     options.add_argument("--cache", type=Path, help="keeps what the network found")
     given = options.parse_args()
-    frames = load("examples", None)
-    if given.root:
-        files = {"annotations": given.annotations, "queries": given.queries_file, "extra": given.extra}
-        frames = load("coco", given.root, **files)
+    frames = read_set(given)
     engine, checkpoint = load_engine(given.weights, "cpu")
     form = engine.closed_form()
     with Cache(given.cache, warn=print) as cache:

@@ -22,10 +22,10 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from set_options import add_set_options, read_set
 from timing import table
 
 from qeeps_cli.boxes import iou
-from qeeps_cli.datasets import load
 from qeeps_cli.datasets.frames import FrameSet
 from qeeps_cli.evaluation.metrics import SearchScore
 from qeeps_cli.evaluation.pairwise import open_query
@@ -55,17 +55,9 @@ class People(NamedTuple):
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--weights", nargs="+", default=[None])
-    options.add_argument("--root", help="a COCO-like set; default: the example frames")
-    options.add_argument("--annotations", default="annotations.json")
-    options.add_argument("--queries-file")
-    options.add_argument("--extra", nargs="*", default=[], help="more labels of the set")
+    add_set_options(options)
     given = options.parse_args()
-    if given.root:
-        frames = load(
-            "coco", given.root, annotations=given.annotations, queries=given.queries_file, extra=given.extra
-        )
-    else:
-        frames = load("examples", None)
+    frames = read_set(given)
     rows = []
     for weights in given.weights:
         checkpoint = read_checkpoint(find_weights(weights))

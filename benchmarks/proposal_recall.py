@@ -16,9 +16,9 @@ from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
+from set_options import add_set_options, read_set
 from timing import table
 
-from qeeps_cli.datasets import load
 from qeeps_cli.datasets.frames import FrameSet
 from qeeps_cli.evaluation.metrics import covers
 from qeeps_cli.evaluation.pairwise import open_query
@@ -44,17 +44,11 @@ class Places(NamedTuple):
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--root", help="a COCO-like set; default: the example frames")
-    options.add_argument("--annotations", default="annotations.json")
-    options.add_argument("--queries-file", default="queries.json")
-    options.add_argument("--extra", nargs="*", default=[])
+    add_set_options(options)
     options.add_argument("--weights")
     options.add_argument("--device", default="auto")
     given = options.parse_args()
-    frames = load("examples", None)
-    if given.root:
-        files = {"annotations": given.annotations, "queries": given.queries_file, "extra": given.extra}
-        frames = load("coco", given.root, **files)
+    frames = read_set(given)
     engine, checkpoint = load_engine(given.weights, given.device)
     if engine.model.qrpn is None:
         raise SystemExit(f"expected weights with QRPN, got the variant {engine.model.config.variant}.")
