@@ -26,6 +26,7 @@ from qeeps_cli.evaluation.protocols import find_truth
 from qeeps_cli.images import read_image
 from qeeps_cli.searching.engine import Engine, QueryPerson
 from qeeps_cli.searching.loading import load_engine
+from qeeps_cli.types import Box
 
 FIRST = (1, 2, 3, 5, 10, 20)
 ALL = 10**9
@@ -65,10 +66,10 @@ def find_places(engine: Engine, frames: FrameSet) -> list[Places]:
     for query in frames.queries:
         picture = open_query(frames, query)
         people.append(QueryPerson(picture.rgb, picture.query.box))
-    wanted: dict[str, list[tuple[int, np.ndarray]]] = {}
+    wanted: dict[str, list[tuple[int, Box]]] = {}
     for number, query in enumerate(frames.queries):
         for position, box in find_truth(frames, query).items():
-            wanted.setdefault(query.gallery[position], []).append((number, np.array(box)))
+            wanted.setdefault(query.gallery[position], []).append((number, box))
     others = [_somebody_else(frames, number) for number in range(len(people))]
     found: list[list[tuple[int, int, int]]] = [[] for _ in people]
     for frame in frames.frames:
@@ -91,8 +92,8 @@ def _somebody_else(frames: FrameSet, number: int) -> int:
     raise SystemExit("expected queries of at least two people: each is compared with being asked for another one.")
 
 
-def _place(box: np.ndarray, proposals: np.ndarray) -> int:
-    right = np.flatnonzero(covers(tuple(box), proposals))
+def _place(box: Box, proposals: np.ndarray) -> int:
+    right = np.flatnonzero(covers(box, proposals))
     return int(right[0]) if len(right) else ALL
 
 

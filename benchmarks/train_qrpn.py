@@ -83,7 +83,7 @@ def main() -> None:
     if model.qrpn is None:
         raise UsageError(f"expected a network with QRPN as init, got the variant {model.config.variant}.")
     seen = look(model, recipe, recipe.data, given.pairs)
-    held_out = look(model, recipe, (replace(recipe.validation, weight=1.0),), given.held_out)
+    held_out = look(model, recipe, (recipe.validation,), given.held_out)
     given.out.mkdir(parents=True, exist_ok=True)
     config, rows = recipe.stages["qeeps"], []
     for name in given.losses:

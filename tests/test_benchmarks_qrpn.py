@@ -25,7 +25,7 @@ from qeeps_cli.model.config import InferenceParams  # noqa: E402
 from qeeps_cli.model.qeeps import QEEPS  # noqa: E402
 from qeeps_cli.model.torchvision_parts import boxes as box_ops  # noqa: E402
 from qeeps_cli.searching.engine import Engine, QueryPerson  # noqa: E402
-from qeeps_cli.weights import read_checkpoint, save_checkpoint  # noqa: E402
+from qeeps_cli.weights import load_model, read_checkpoint, save_checkpoint  # noqa: E402
 
 CPU = torch.device("cpu")
 
@@ -88,7 +88,7 @@ def recipe(folder, tmp_path):
 
 def test_qrpn_alone_is_trained(recipe, tmp_path):
     checkpoint = read_checkpoint(recipe.init)
-    model = train_qrpn.load_model(checkpoint)
+    model = load_model(checkpoint)
     views = train_qrpn.look(model, recipe, recipe.data, 6)
     assert len(views.maps) == len(views.queries) == len(views.labels) == len(views.people) == 6
     assert all(len(views.asked(view, int(label))) == 1 for view, label in enumerate(views.labels))
@@ -108,7 +108,7 @@ def test_qrpn_alone_is_trained(recipe, tmp_path):
 
 def test_who_is_placed_before_whom(recipe, monkeypatch):
     """A QRPN whose logits point at the person asked for, and one that points away from them."""
-    model = train_qrpn.load_model(read_checkpoint(recipe.init))
+    model = load_model(read_checkpoint(recipe.init))
     views = train_qrpn.look(model, recipe, recipe.data, 6)
     anchors = model.anchors(views.maps[:1])
 

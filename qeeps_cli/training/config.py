@@ -22,8 +22,7 @@ LARGEST = 0.96  # of a canvas's height and width: the largest person on it
 # The seven terms of Eq. 3, then the auxiliary ones of docs/decisions.md, which are off unless a recipe asks for them.
 PAPER_LOSSES = ("cls", "reg", "rpn_cls", "rpn_reg", "oim", "qrpn", "sim")
 AUXILIARY_LOSSES = ("contrastive", "teacher", "classify", "sim_crops", "qrpn_people")
-QRPN_LOSSES = ("qrpn", "qrpn_people")
-DETECTION_LOSSES = ("cls", "reg", "rpn_cls", "rpn_reg", *QRPN_LOSSES)  # those of the stage `detect`
+DETECTION_LOSSES = ("cls", "reg", "rpn_cls", "rpn_reg", "qrpn", "qrpn_people")  # those of the stage `detect`
 
 
 @dataclass(frozen=True)
@@ -192,8 +191,8 @@ def _parse(values: dict[str, Any], base: Path) -> TrainConfig:
         raise UsageError("stages.qeeps.guidance_only needs a trained network to guide: name one as init, at the top.")
     if guidance and parsed["model"].variant == "oim+qrpn" and parsed["stages"]["qeeps"].self_pairs >= 1:
         raise UsageError("stages.qeeps.self_pairs = 1 shows QRPN no pairs, and guidance_only trains nothing else here.")
-    _require_detection_alone(parsed)
     _require_pairs_for_qrpn(parsed)
+    _require_detection_alone(parsed)
     canvases = [name for name, stage in parsed["stages"].items() if stage.teacher_sees == "canvases"]
     if canvases and "teacher" not in parsed:
         raise UsageError(f'stages.{canvases[0]}.teacher_sees = "canvases" needs a teacher: name one at the top.')
@@ -242,7 +241,7 @@ def _require_detection_alone(parsed: dict[str, Any]) -> None:
             f"weights of {', '.join(DETECTION_LOSSES)}."
         )
     shows_pairs = parsed["model"].has_qrpn and stage.self_pairs < 1
-    if not any(stage.weight_of(loss) for loss in DETECTION_LOSSES if loss not in QRPN_LOSSES or shows_pairs):
+    if not any(stage.weight_of(loss) for loss in DETECTION_LOSSES if loss != "qrpn" or shows_pairs):
         raise UsageError("stages.detect.losses: all that has something to learn from is 0: nothing would be trained.")
 
 
