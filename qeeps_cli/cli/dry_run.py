@@ -55,8 +55,8 @@ def show_plan(
         "frames_cached": preview.frames_cached,
         "pairs_to_compare": preview.pairs,
         "pairs_cached": preview.pairs_cached,
-        "seconds_roughly": None if estimate is None else round(estimate.seconds, 1),
-        "seconds_range": None if estimate is None else [round(estimate.least, 1), round(estimate.most, 1)],
+        "seconds_roughly": None if estimate is None else round(estimate.seconds, 3),
+        "seconds_range": None if estimate is None else [round(estimate.least, 3), round(estimate.most, 3)],
         "frames_tried": 0 if estimate is None else estimate.tried,
     }
     write_stdout(dump(document) if as_json else _as_text(document).encode("utf-8", "backslashreplace"))
